@@ -1,0 +1,314 @@
+"""A session: what its log adds up to, and which event may come next.
+
+    new ──created──▶ idle ──turn_started──▶ running ──turn_waiting──▶ waiting
+                     ▲ │ ▲                   │    │                    │   │
+             restored│ │archived             │    │interrupt_requested │   │turn_resumed
+                     │ ▼ │                   │    ▼                    │   ▼
+                  archived └──── an end ─────┴─ stopping ◀─────────────┘ running
+
+All that moves a session lives in this file: `ACCEPTS` says which events each state takes, `advance` what the
+session is afterwards. Both are pure; ids and times come with the events. A turn has exactly one end. While it
+runs, only its owner records, but for five events that anybody may record at any time: a wish to interrupt, a
+queued prompt and its withdrawal, changed settings (they hold from the next turn on), and a fork. In `stopping`
+the owner can still say that a tool had finished, then nothing but the end: that makes the races harmless.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, assert_never
+
+from pydantic import Field
+
+from meerkat_mcp.domain import events as e
+from meerkat_mcp.domain.errors import InvalidRequest, NotWaiting, SessionArchived, SessionBusy
+from meerkat_mcp.domain.messages import StopReason, ToolCall, Usage, Value
+from meerkat_mcp.domain.settings import Settings
+
+State = Literal["new", "idle", "running", "stopping", "waiting", "archived"]
+TurnStatus = Literal["queued", "running", "waiting", "completed", "interrupted", "limit", "failed"]
+
+_ANYTIME: tuple[type[e.Fact], ...] = (e.SettingsChanged, e.SessionForked)
+_BY_OTHERS: tuple[type[e.Fact], ...] = (e.PromptQueued, e.PromptDropped, *_ANYTIME)
+
+ACCEPTS: dict[State, tuple[type[e.Fact], ...]] = {
+    "new": (e.SessionCreated,),
+    "idle": (e.TurnStarted, e.PromptDropped, e.SessionArchived, *_ANYTIME),
+    "running": (
+        e.StepStarted,
+        e.TextDelta,
+        e.TextComplete,
+        e.ReasoningDelta,
+        e.ReasoningComplete,
+        e.ToolCallRequested,
+        e.ToolExecutionStarted,
+        e.ToolExecutionCompleted,
+        e.StepCompleted,
+        e.OutputRejected,
+        e.BudgetWarning,
+        e.HistoryCompacted,
+        e.InterruptRequested,
+        e.TurnCompleted,
+        e.TurnWaiting,
+        e.TurnInterrupted,
+        e.TurnLimitReached,
+        e.TurnFailed,
+        *_BY_OTHERS,
+    ),
+    "stopping": (e.ToolExecutionCompleted, e.TurnInterrupted, *_BY_OTHERS),
+    "waiting": (e.ToolExecutionCompleted, e.TurnResumed, e.TurnInterrupted, *_BY_OTHERS),
+    "archived": (e.SessionRestored, e.SessionForked),
+}
+
+
+class Turn(Value):
+    """The running, waiting or latest turn: enough to show and to go on; its texts are in the log."""
+
+    turn_id: str
+    kind: Literal["prompt", "compaction"] = "prompt"
+    status: TurnStatus = "running"
+    owner: e.Owner
+    started_ms: int
+    resumed_ms: int
+    ended_ms: int | None = None
+    first_seq: int
+    last_seq: int
+    steps: int = 0
+    tool_calls: int = 0
+    usage: Usage = Usage()
+    pending: tuple[ToolCall, ...] = ()
+    stop_reason: StopReason | None = None
+    interrupt: e.InterruptReason | None = None
+
+
+class Queued(Value):
+    """A prompt that waits for the running turn to end; its text is at `seq` in the log."""
+
+    turn_id: str
+    seq: int
+
+
+class Session(Value):
+    """The small facts about a session. Its messages stay in the log.
+
+    `messages` counts what was said, prompts and replies; `busy_ms` is the time turns have worked.
+    """
+
+    id: str
+    seq: int = 0
+    state: State = "new"
+    settings: Settings = Settings()
+    title: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    created_ms: int = 0
+    updated_ms: int = 0
+    forked_from: e.Fork | None = None
+    turn: Turn | None = None
+    queue: tuple[Queued, ...] = ()
+    turns: int = 0
+    steps: int = 0
+    messages: int = 0
+    tool_calls: int = 0
+    usage: Usage = Usage()
+    busy_ms: int = 0
+    compacted_seq: int = 0
+    warned: tuple[str, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether a turn is being worked on."""
+        return self.state in ("running", "stopping")
+
+    def check(self, event: e.Event) -> None:
+        """Refuse an event that cannot come now.
+
+        Raises:
+            SessionBusy: a turn runs, or waits for tool results.
+            SessionArchived: the session must be restored first.
+            NotWaiting: tool results, and nothing waits for them.
+            InvalidRequest: any other event out of place.
+        """
+        if isinstance(event, ACCEPTS[self.state]):
+            return
+        if isinstance(event, e.TurnResumed | e.ToolExecutionCompleted) and self.state in ("idle", "running"):
+            raise NotWaiting(f"Session {self.id} waits for no tool results.", session_id=self.id)
+        if self.state == "archived":
+            raise SessionArchived(
+                f"Session {self.id} is archived.",
+                hint="Bring it back with meerkat_archive and restore=true.",
+                session_id=self.id,
+            )
+        if self.state in ("running", "stopping", "waiting") and isinstance(event, e.TurnStarted | e.SessionArchived):
+            raise self.busy()
+        raise InvalidRequest(f"Session {self.id} is {self.state}; {event.type} cannot come now.", session_id=self.id)
+
+    def busy(self) -> SessionBusy:
+        """The refusal of a second prompt: it names the turn, its owner, and since when."""
+        turn = self.turn
+        assert turn is not None, "only a turn makes a session busy"
+        waiting = self.state == "waiting"
+        return SessionBusy(
+            f"Session {self.id} {'waits for tool results in' if waiting else 'is running'} turn {turn.turn_id}.",
+            hint="Bring tool_results with meerkat_resume, or end the turn with meerkat_interrupt."
+            if waiting
+            else "Wait with meerkat_read and wait_seconds, or resume with if_busy: interrupt or queue.",
+            retry_after_s=None if waiting else 1.0,
+            session_id=self.id,
+            turn_id=turn.turn_id,
+            owner={"instance_id": turn.owner.instance_id, "host": turn.owner.host, "pid": turn.owner.pid},
+            since_ms=turn.resumed_ms,
+        )
+
+
+def advance(session: Session, event: e.Event) -> Session:
+    """The session after `event`, which is in its place in the log."""
+    changes = _changes(session, event)
+    if not isinstance(event, e.TextDelta | e.ReasoningDelta):
+        changes["updated_ms"] = event.timestamp_ms
+    return session.model_copy(update=changes | {"seq": event.seq})
+
+
+def _changes(session: Session, event: e.Event) -> dict[str, object]:
+    match event:
+        case e.SessionCreated():
+            return {
+                "state": "idle",
+                "settings": event.settings,
+                "title": event.title,
+                "labels": event.labels,
+                "created_ms": event.timestamp_ms,
+                "forked_from": event.forked_from,
+            }
+        case e.SettingsChanged():
+            given = {"settings": event.settings, "title": event.title, "labels": event.labels}
+            return {key: value for key, value in given.items() if value is not None}
+        case e.SessionArchived():
+            return {"state": "archived"}
+        case e.SessionRestored():
+            return {"state": "idle"}
+        case e.PromptQueued():
+            assert event.turn_id is not None
+            return {"queue": (*session.queue, Queued(turn_id=event.turn_id, seq=event.seq))}
+        case e.PromptDropped():
+            return {"queue": tuple(queued for queued in session.queue if queued.turn_id != event.turn_id)}
+        case e.HistoryCompacted():
+            return {"compacted_seq": event.seq}
+        case e.BudgetWarning():
+            return {"warned": (*session.warned, event.budget)}
+        case e.TurnStarted() | e.TurnResumed() | e.TurnWaiting() | e.InterruptRequested():
+            return _turn_moves(session, event)
+        case e.TurnCompleted() | e.TurnInterrupted() | e.TurnLimitReached() | e.TurnFailed():
+            return _turn_ends(session, event)
+        case e.StepCompleted() | e.ToolExecutionCompleted() | e.OutputRejected():
+            return _step_adds(session, event)
+        case (
+            e.StepStarted()
+            | e.TextDelta()
+            | e.TextComplete()
+            | e.ReasoningDelta()
+            | e.ReasoningComplete()
+            | e.ToolCallRequested()
+            | e.ToolExecutionStarted()
+            | e.SessionForked()
+        ):
+            return {}
+        case _:
+            assert_never(event)
+
+
+def _turn_moves(
+    session: Session, event: e.TurnStarted | e.TurnResumed | e.TurnWaiting | e.InterruptRequested
+) -> dict[str, object]:
+    now = event.timestamp_ms
+    if isinstance(event, e.TurnStarted):
+        assert event.turn_id is not None
+        turn = Turn(
+            turn_id=event.turn_id,
+            kind=event.kind,
+            owner=event.owner,
+            started_ms=now,
+            resumed_ms=now,
+            first_seq=event.seq,
+            last_seq=event.seq,
+        )
+        return {
+            "state": "running",
+            "turn": turn,
+            "turns": session.turns + 1,
+            "messages": session.messages + (event.kind == "prompt"),
+            "queue": tuple(queued for queued in session.queue if queued.turn_id != event.turn_id),
+        }
+    turn = session.turn
+    assert turn is not None, "the table lets these come only within a turn"
+    match event:
+        case e.TurnResumed():
+            change = {"status": "running", "owner": event.owner, "resumed_ms": now, "pending": ()}
+            messages = session.messages + bool(event.prompt)
+            return {"state": "running", "turn": _at(turn, event, change), "messages": messages}
+        case e.TurnWaiting():
+            change = {"status": "waiting", "pending": event.pending_tool_calls}
+            busy_ms = session.busy_ms + now - turn.resumed_ms
+            return {"state": "waiting", "turn": _at(turn, event, change), "busy_ms": busy_ms}
+        case e.InterruptRequested():
+            return {"state": "stopping", "turn": _at(turn, event, {"interrupt": event.reason})}
+
+
+_STATUS: dict[str, TurnStatus] = {
+    "turn_completed": "completed",
+    "turn_interrupted": "interrupted",
+    "turn_limit_reached": "limit",
+    "turn_failed": "failed",
+}
+
+
+def _turn_ends(session: Session, event: e.TurnEnd) -> dict[str, object]:
+    turn = session.turn
+    assert turn is not None, "the table lets an end come only within a turn"
+    change: dict[str, object] = {"status": _STATUS[event.type], "ended_ms": event.timestamp_ms, "pending": ()}
+    if isinstance(event, e.TurnCompleted):
+        change["stop_reason"] = event.stop_reason
+    worked_ms = 0 if session.state == "waiting" else event.timestamp_ms - turn.resumed_ms
+    return {"state": "idle", "turn": _at(turn, event, change), "busy_ms": session.busy_ms + worked_ms}
+
+
+def _step_adds(
+    session: Session, event: e.StepCompleted | e.ToolExecutionCompleted | e.OutputRejected
+) -> dict[str, object]:
+    turn = session.turn
+    assert turn is not None, "the table lets these come only within a turn"
+    match event:
+        case e.StepCompleted():
+            change = {"steps": turn.steps + 1, "usage": turn.usage + event.usage, "stop_reason": event.stop_reason}
+            added: dict[str, object] = {"steps": session.steps + 1, "usage": session.usage + event.usage}
+        case e.ToolExecutionCompleted():
+            return {
+                "turn": _at(turn, event, {"tool_calls": turn.tool_calls + 1}),
+                "tool_calls": session.tool_calls + 1,
+            }
+        case e.OutputRejected():
+            change, added = {}, {}
+    said = turn.kind == "prompt"
+    return added | {"turn": _at(turn, event, change), "messages": session.messages + said}
+
+
+def _at(turn: Turn, event: e.Event, change: Mapping[str, object]) -> Turn:
+    return turn.model_copy(update={**change, "last_seq": event.seq})
+
+
+SHOWN: tuple[type[e.Fact], ...] = (
+    e.SessionCreated,
+    e.SettingsChanged,
+    e.SessionArchived,
+    e.SessionRestored,
+    e.PromptQueued,
+    e.PromptDropped,
+    e.HistoryCompacted,
+    e.TurnStarted,
+    e.TurnResumed,
+    e.TurnWaiting,
+    e.InterruptRequested,
+    e.TurnCompleted,
+    e.TurnInterrupted,
+    e.TurnLimitReached,
+    e.TurnFailed,
+)
+"""Events that change what a list of sessions shows. A store keeps the session as of the latest of these; the
+few events after it are folded on when the session is loaded."""

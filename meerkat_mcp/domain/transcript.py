@@ -1,0 +1,206 @@
+"""What a log says as a conversation: the messages a model sees next, and what came of one turn."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from meerkat_mcp.domain import events as e
+from meerkat_mcp.domain.messages import (
+    AssistantMessage,
+    Block,
+    JsonObject,
+    Message,
+    Reasoning,
+    StopReason,
+    Text,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    Usage,
+    UserMessage,
+    Value,
+)
+from meerkat_mcp.domain.session import TurnStatus
+
+UNANSWERED = "The turn was interrupted before this tool answered; it is not known whether it ran."
+
+
+class Placed(Value):
+    """A message with its place: the turn it belongs to and the event that completed it."""
+
+    seq: int
+    turn_id: str | None
+    timestamp_ms: int
+    message: Message
+
+
+class Transcript:
+    """Folds a log, event by event, into messages.
+
+    A step counts once it is completed: half-written text of an interrupted one stays in the log only. Every
+    call of a completed step has a result, if only that it is not known: providers refuse a history with open
+    calls. After a compaction the conversation begins with its summary (`whole` keeps what came before).
+    """
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self.placed: list[Placed] = []
+        self._whole = whole
+        self._blocks: list[Block] = []
+        self._step: e.StepStarted | None = None
+        self._open: dict[str, ToolResult | None] = {}
+        self._compacting = False
+
+    def add(self, event: e.Event) -> None:
+        """Take the next event of the log."""
+        match event:
+            case e.TurnStarted():
+                self._compacting = event.kind == "compaction"
+                self._settle(event)
+                self._say(event, event.prompt)
+            case e.TurnResumed():
+                self._settle(event)
+                self._say(event, event.prompt)
+            case e.OutputRejected():
+                self._say(event, event.message)
+            case e.StepStarted():
+                self._settle(event)
+                self._step, self._blocks = event, []
+            case e.TextComplete():
+                self._blocks.append(Text(text=event.text))
+            case e.ReasoningComplete():
+                self._blocks.append(Reasoning(text=event.text))
+            case e.ToolCallRequested():
+                call = ToolCall(tool_use_id=event.tool_use_id, tool_name=event.tool_name, args=event.args)
+                self._blocks.append(call)
+            case e.StepCompleted():
+                self._complete(event)
+            case e.ToolExecutionCompleted():
+                result = ToolResult(tool_use_id=event.tool_use_id, content=event.content, is_error=event.is_error)
+                self._open[event.tool_use_id] = result
+            case e.HistoryCompacted():
+                kept = self.placed if self._whole else []
+                self.placed = [*kept, self._place(event, UserMessage(text=event.summary))]
+            case e.TurnCompleted() | e.TurnInterrupted() | e.TurnLimitReached() | e.TurnFailed():
+                self._settle(event)
+                self._compacting = False
+            case _:
+                pass
+
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation so far, as a provider takes it."""
+        return tuple(placed.message for placed in self.placed)
+
+    def _say(self, event: e.Event, text: str) -> None:
+        if text and not self._compacting:
+            self.placed.append(self._place(event, UserMessage(text=text)))
+
+    def _complete(self, event: e.StepCompleted) -> None:
+        step, blocks = self._step, tuple(self._blocks)
+        self._step, self._blocks = None, []
+        if step is None or self._compacting:
+            return
+        message = AssistantMessage(blocks=blocks, provider=step.provider, model=step.model, items=event.items)
+        self.placed.append(self._place(event, message))
+        self._open = {call.tool_use_id: None for call in message.tool_calls}
+
+    def _settle(self, event: e.Event) -> None:
+        """Close the calls of the last step before anything else is said."""
+        if not self._open:
+            return
+        results = tuple(
+            result or ToolResult(tool_use_id=tool_use_id, content=UNANSWERED, is_error=True)
+            for tool_use_id, result in self._open.items()
+        )
+        self._open = {}
+        self.placed.append(self._place(event, ToolMessage(results=results)))
+
+    @staticmethod
+    def _place(event: e.Event, message: Message) -> Placed:
+        return Placed(seq=event.seq, turn_id=event.turn_id, timestamp_ms=event.timestamp_ms, message=message)
+
+
+def transcript(log: Iterable[e.Event], *, whole: bool = False) -> Transcript:
+    """Fold a whole log, in order."""
+    folded = Transcript(whole=whole)
+    for event in log:
+        folded.add(event)
+    return folded
+
+
+class TurnOutcome(Value):
+    """What came of one turn, so far or in the end. `text` is that of its last step, whole."""
+
+    turn_id: str
+    kind: Literal["prompt", "compaction"] = "prompt"
+    status: TurnStatus = "running"
+    stop_reason: str | None = None
+    text: str = ""
+    structured_output: Any = None
+    pending: tuple[ToolCall, ...] = ()
+    steps: int = 0
+    tool_calls: int = 0
+    usage: Usage = Usage()
+    model: str = ""
+    provider: str = ""
+    last_seq: int = 0
+    error: JsonObject | None = None
+
+
+def outcome(turn_id: str, log: Iterable[e.Event]) -> TurnOutcome:
+    """Fold the events of one turn; those of others are passed over.
+
+    While a text is being written its deltas count, so that a reader sees what is there.
+    """
+    facts: dict[str, Any] = {"turn_id": turn_id}
+    usage, steps, tool_calls = Usage(), 0, 0
+    texts: list[str] = []
+    pieces: list[str] = []
+    stop: StopReason | None = None
+    for event in log:
+        if event.turn_id != turn_id:
+            continue
+        facts["last_seq"] = event.seq
+        match event:
+            case e.PromptQueued():
+                facts["status"] = "queued"
+            case e.TurnStarted():
+                facts |= {"status": "running", "kind": event.kind}
+            case e.TurnResumed():
+                facts |= {"status": "running", "pending": ()}
+            case e.StepStarted():
+                texts, pieces = [], []
+                facts |= {"provider": event.provider, "model": event.model}
+            case e.TextDelta():
+                pieces.append(event.text)
+            case e.TextComplete():
+                texts.append(event.text)
+                pieces = []
+            case e.StepCompleted():
+                usage, steps, stop = usage + event.usage, steps + 1, event.stop_reason
+            case e.ToolExecutionCompleted():
+                tool_calls += 1
+            case _:
+                facts |= _ending(event)
+    facts.setdefault("stop_reason", stop)
+    return TurnOutcome(text="".join(texts + pieces), usage=usage, steps=steps, tool_calls=tool_calls, **facts)
+
+
+def _ending(event: e.Event) -> dict[str, Any]:
+    match event:
+        case e.TurnWaiting():
+            return {"status": "waiting", "pending": event.pending_tool_calls}
+        case e.TurnCompleted():
+            return {
+                "status": "completed",
+                "stop_reason": event.stop_reason,
+                "structured_output": event.structured_output,
+            }
+        case e.TurnInterrupted():
+            return {"status": "interrupted", "stop_reason": event.reason, "pending": ()}
+        case e.TurnLimitReached():
+            return {"status": "limit", "stop_reason": event.limit}
+        case e.TurnFailed():
+            return {"status": "failed", "stop_reason": "error", "error": event.error}
+        case e.PromptDropped():
+            return {"status": "interrupted", "stop_reason": "withdrawn"}
+        case _:
+            return {}
