@@ -1,0 +1,1 @@
+"""Who answers a prompt: one seam, a module for each wire."""

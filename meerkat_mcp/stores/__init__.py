@@ -1,0 +1,1 @@
+"""Where a realm is kept: one seam, a module for each backend."""

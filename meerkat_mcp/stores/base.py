@@ -1,0 +1,195 @@
+"""The seam to storage: what a backend keeps, and what *kept* means.
+
+A backend is one class that meets `Store`. The rules every one of them keeps, and one contract suite tests:
+
+- **One door.** Events enter a log by `append` only. An append is all or nothing. Its events follow the last
+  one of the log directly (`seq` of the first = last + 1), else `SequenceConflict`: that is the whole
+  concurrency control, across tasks, processes and machines.
+- **Two tiers.** When an append with a recorded event returns, the events survive the death of the process and
+  the power cut. One of deltas alone is visible to every reader when it returns, and survives the process.
+- **Superseding.** An append may remove deltas that it completes. Nothing else is ever removed from a log
+  but by `delete`.
+- **Reading** gives events in order of `seq`, without those removed.
+- **Changes.** `changes` tells what *other* processes recorded; it may tell too often, never too late or never.
+- A method raises `StoreUnavailable` when the store cannot be reached or written, `Corrupt` when what it finds
+  contradicts itself. After an error of `append` nothing of it is in the log.
+"""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import Field
+
+from meerkat_mcp.domain.config import Versioned
+from meerkat_mcp.domain.events import Recorded
+from meerkat_mcp.domain.messages import JsonObject, Value
+from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.session import Session, State
+
+READ_EVENTS_MAX = 1000
+LIST_SESSIONS_MAX = 200
+
+
+class SequenceConflict(Exception):
+    """Another writer was first: the log goes on further than the append knew."""
+
+
+class KeyTaken(Exception):
+    """The idempotency key of an append is in use; `claim` says by what."""
+
+    def __init__(self, claim: "Claim") -> None:
+        super().__init__(claim.key)
+        self.claim = claim
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An idempotency key, the input it was used with (as a digest), and the turn that came of it."""
+
+    key: str
+    digest: str
+    session_id: str
+    turn_id: str
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events that enter a log together.
+
+    `session` is the session after them. `shown` says that a list shows something else now, so that the
+    session itself is kept anew. `supersedes` is the first seq of the deltas that these events complete.
+    """
+
+    session: Session
+    events: Sequence[Recorded]
+    shown: bool = True
+    supersedes: int | None = None
+    claim: Claim | None = None
+
+    @property
+    def durable(self) -> bool:
+        """Whether it has to reach the disk before it is told of."""
+        return not all(recorded.is_delta for recorded in self.events)
+
+
+class Cursor(Value):
+    """A place in the list of sessions: everything after the session with these."""
+
+    updated_ms: int
+    session_id: str
+
+
+class Selection(Value):
+    """Which sessions to list. `labels` must all match; `query` is looked for in id, title and labels."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+    states: tuple[State, ...] = ()
+    archived: bool | None = False
+    query: str = ""
+
+
+class Stream(Value):
+    """A client's place in a log, held open. `after_seq` is how far it has read."""
+
+    stream_id: str
+    session_id: str
+    after_seq: int
+    types: tuple[str, ...] = ()
+    used_ms: int
+
+
+class Store(Protocol):
+    """Everything a realm keeps. See the module for what the words promise."""
+
+    # ── logs ──
+    async def append(self, append: Append) -> None:
+        """Raises SequenceConflict, KeyTaken, StoreUnavailable."""
+        ...
+
+    async def load(self, session_id: str) -> Session:
+        """The session as of its last event. Raises SessionNotFound."""
+        ...
+
+    async def read(
+        self,
+        session_id: str,
+        *,
+        after: int = 0,
+        limit: int = READ_EVENTS_MAX,
+        types: Collection[str] = (),
+        through: int | None = None,
+    ) -> Sequence[Recorded]:
+        """The next events with `after < seq <= through`, at most `limit`; only `types`, when some are named."""
+        ...
+
+    def changes(self) -> AsyncIterator[Collection[str]]:
+        """The ids of sessions in which another process recorded something, as it happens."""
+        ...
+
+    # ── sessions ──
+    async def sessions(
+        self, selection: Selection, *, after: Cursor | None = None, offset: int = 0, limit: int = 50
+    ) -> Sequence[Session]:
+        """Newest activity first, as of the latest event that a list shows."""
+        ...
+
+    async def matching(self, prefix: str, *, limit: int) -> Sequence[str]:
+        """Ids that begin so, newest first, archived ones too."""
+        ...
+
+    async def delete(self, session_id: str) -> None:
+        """Remove every byte of a session, from the files too. Deleting what is not there is fine."""
+        ...
+
+    async def claim(self, key: str) -> Claim | None:
+        """What an idempotency key was used for."""
+        ...
+
+    # ── config ──
+    async def config(self) -> Versioned:
+        """The document as it was put, generation 0 and empty before that."""
+        ...
+
+    async def put_config(self, document: JsonObject, *, expected: int | None) -> Versioned:
+        """Compare and set, in one transaction. Raises GenerationConflict."""
+        ...
+
+    # ── streams ──
+    async def put_stream(self, stream: Stream) -> None:
+        """Open a stream, or move it."""
+        ...
+
+    async def stream(self, stream_id: str) -> Stream | None:
+        """The stream, if it is open."""
+        ...
+
+    async def close_stream(self, stream_id: str) -> bool:
+        """Whether it was open."""
+        ...
+
+    async def prune_streams(self, *, used_before_ms: int) -> int:
+        """Close those that idled; how many they were."""
+        ...
+
+    # ── instances ──
+    async def renew(self, instance: Instance) -> None:
+        """Say that this process lives, until `expires_ms` at least. The first call makes it known."""
+        ...
+
+    async def alive(self, incarnation: str, *, now_ms: int) -> bool:
+        """Whether the process of that life can still be working.
+
+        False at once when it is known to be dead on this host (it held an OS lock, and the lock is free),
+        else when its lease has lapsed or it was never heard of. Never decided by a pid.
+        """
+        ...
+
+    async def retire(self, incarnation: str) -> None:
+        """Forget an instance that ended."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued and let go of everything."""
+        ...
