@@ -1,0 +1,299 @@
+"""The one door to the logs of a realm: record an event, follow a log.
+
+For every session that something in this process is busy with, the journal keeps a *tail*: the session as of
+its last known event, and the latest events with their JSON. Followers hold a cursor and nothing else; they
+read from the tail, or from the store when they are further back, so a slow one holds nobody up. Events of
+other processes come in through `Store.changes`, a doorbell: the log is the truth.
+
+A decision (`Decision`) is a function from the session to the events that should follow. It may be asked again:
+when another writer was first, when it refused on a session that turned out to be stale, or when it found
+nothing to do on one.
+"""
+
+import bisect
+import logging
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+
+import anyio
+
+from meerkat_mcp.domain.errors import MeerkatError, StoreUnavailable
+from meerkat_mcp.domain.events import Event, Recorded, encode, place
+from meerkat_mcp.domain.session import SHOWN, Session, advance
+from meerkat_mcp.sessions.clock import Clock
+from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, SequenceConflict, Store
+
+TAIL_EVENTS_MAX = 1024
+TAIL_BYTES_MAX = 4 * 1024 * 1024
+WAKE_INTERVAL_S = 0.005
+"""Followers are woken at once when it was quiet, then at most this often: a flood costs one wake-up for many events."""
+RECONNECT_DELAY_S = 1.0
+
+Decision = Callable[[Session], Sequence[Event]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Tail:
+    """What this process knows of one log: every event after `base`, and the session that they lead to."""
+
+    session: Session
+    base: int
+    events: list[Recorded] = field(default_factory=list[Recorded])
+    size_bytes: int = 0
+    first_delta: int | None = None
+    users: int = 0
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def extend(self, events: Sequence[Recorded]) -> None:
+        """Take events in, and forget the oldest when there are too many."""
+        self.events += events
+        self.size_bytes += sum(len(recorded.body) for recorded in events)
+        if len(self.events) > 2 * TAIL_EVENTS_MAX or self.size_bytes > 2 * TAIL_BYTES_MAX:
+            while len(self.events) > 1 and (len(self.events) > TAIL_EVENTS_MAX or self.size_bytes > TAIL_BYTES_MAX):
+                dropped = max(1, len(self.events) - TAIL_EVENTS_MAX)
+                self.size_bytes -= sum(len(recorded.body) for recorded in self.events[:dropped])
+                self.base = self.events[dropped - 1].seq
+                del self.events[:dropped]
+
+    def after(self, seq: int) -> Sequence[Recorded] | None:
+        """The events after `seq`; None when that is further back than the tail reaches."""
+        if seq < self.base:
+            return None
+        at = bisect.bisect_right(self.events, seq, key=lambda recorded: recorded.seq)
+        return self.events[at : at + READ_EVENTS_MAX]
+
+    def wake(self) -> None:
+        """Tell the followers to look again."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
+
+class Journal:
+    """The logs of one realm, as one process sees them. `run` must be running for it to hear and to wake."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self._tails: dict[str, Tail] = {}
+        self._loading = anyio.Lock()
+        self._dirty: set[Tail] = set()
+        self._stirred = anyio.Event()
+
+    async def run(self) -> None:
+        """Hear what other processes record, wake who follows. Runs until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._wake_followers)
+            tasks.start_soon(self._hear_others)
+
+    async def load(self, session_id: str) -> Session:
+        """The session as of its last event. Raises SessionNotFound."""
+        return await self.store.load(session_id)
+
+    async def create(self, session_id: str, drafts: Sequence[Event], *, claim: Claim | None = None) -> Session:
+        """Begin a log. Raises KeyTaken, StoreUnavailable."""
+        append = self._placed(Session(id=session_id), drafts, claim)
+        with anyio.CancelScope(shield=True):
+            await self.store.append(append)
+        return append.session
+
+    async def record(self, session_id: str, decide: Decision, *, claim: Claim | None = None) -> Session:
+        """Let the log go on with what `decide` makes of the session; nothing, when it decides so.
+
+        Once begun it is finished, even when the caller is cancelled.
+
+        Raises:
+            SessionNotFound, KeyTaken, StoreUnavailable, and whatever `decide` raises.
+        """
+        async with self.tail(session_id) as tail:
+            return await self._shielded(tail, decide, claim)
+
+    @asynccontextmanager
+    async def tail(self, session_id: str) -> AsyncGenerator[Tail]:
+        """Keep a log's tail in memory while it is used."""
+        async with self._loading:
+            tail = self._tails.get(session_id)
+            if tail is None:
+                session = await self.store.load(session_id)
+                tail = self._tails[session_id] = Tail(session, base=session.seq)
+            tail.users += 1
+        try:
+            yield tail
+        finally:
+            tail.users -= 1
+            if not tail.users and self._tails.get(session_id) is tail:
+                del self._tails[session_id]
+
+    def follow(self, session_id: str, *, after: int) -> "Follower":
+        """Stand in a log: what is recorded after `after`, then what comes, each event once, in order."""
+        return Follower(self, session_id, after)
+
+    def forget(self, session_id: str) -> None:
+        """A session was deleted: let those who follow it find out."""
+        tail = self._tails.pop(session_id, None)
+        if tail is not None:
+            self._stir(tail)
+
+    # ── recording ──
+
+    async def _shielded(self, tail: Tail, decide: Decision, claim: Claim | None) -> Session:
+        session = tail.session
+        with anyio.CancelScope(shield=True):
+            await tail.lock.acquire()
+            try:
+                session = await self._record(tail, decide, claim)
+            finally:
+                tail.lock.release()
+        return session
+
+    async def _record(self, tail: Tail, decide: Decision, claim: Claim | None) -> Session:
+        fresh = False
+        while True:
+            try:
+                drafts = decide(tail.session)
+                append = self._placed(tail.session, drafts, claim) if drafts else None
+            except MeerkatError:
+                if fresh or not await self._catch_up(tail):
+                    raise
+                fresh = True
+                continue
+            if append is None:
+                if fresh or not await self._catch_up(tail):
+                    return tail.session
+                fresh = True
+                continue
+            append, first_delta = _superseding(append, tail.first_delta)
+            try:
+                await self.store.append(append)
+            except SequenceConflict:
+                if not await self._catch_up(tail):
+                    await self.store.load(tail.session.id)  # it was deleted, says this
+                continue
+            tail.first_delta = first_delta
+            self._take(tail, append.session, append.events)
+            return tail.session
+
+    def _placed(self, session: Session, drafts: Sequence[Event], claim: Claim | None) -> Append:
+        now_ms, events = self.clock.now_ms(), list[Recorded]()
+        for draft in drafts:
+            session.check(draft)
+            event = place(
+                draft,
+                event_id=self.clock.new_id(),
+                seq=session.seq + 1,
+                session_id=session.id,
+                turn_id=None,
+                timestamp_ms=now_ms,
+            )
+            session = advance(session, event)
+            events.append(encode(event))
+        return Append(session, events, shown=any(isinstance(draft, SHOWN) for draft in drafts), claim=claim)
+
+    # ── hearing ──
+
+    async def _catch_up(self, tail: Tail) -> bool:
+        """Take in what others recorded; whether there was any."""
+        before, session = tail.session.seq, tail.session
+        while events := await self.store.read(session.id, after=session.seq):
+            for recorded in events:
+                session = advance(session, recorded.event)
+            self._take(tail, session, events)
+        return session.seq > before
+
+    def _take(self, tail: Tail, session: Session, events: Sequence[Recorded]) -> None:
+        tail.session = session
+        tail.extend(events)
+        self._stir(tail)
+
+    def _stir(self, tail: Tail) -> None:
+        self._dirty.add(tail)
+        self._stirred.set()
+
+    async def _wake_followers(self) -> None:
+        while True:
+            await self._stirred.wait()
+            self._stirred = anyio.Event()
+            dirty, self._dirty = self._dirty, set()
+            for tail in dirty:
+                tail.wake()
+            await anyio.sleep(WAKE_INTERVAL_S)
+
+    async def _hear_others(self) -> None:
+        while True:
+            try:
+                async for changed in self.store.changes():
+                    await self._hear(changed)
+            except StoreUnavailable as exc:
+                log.warning("Cannot hear other processes: %s", exc.message)
+            await anyio.sleep(RECONNECT_DELAY_S)
+
+    async def _hear(self, changed: Collection[str]) -> None:
+        for session_id in changed:
+            tail = self._tails.get(session_id)
+            if tail is not None:
+                async with tail.lock:
+                    await self._catch_up(tail)
+
+
+class Follower:
+    """A place in a log. `next` may be cancelled and called again; nothing is missed by that."""
+
+    def __init__(self, journal: Journal, session_id: str, after: int) -> None:
+        self._journal = journal
+        self._kept = journal.tail(session_id)
+        self._tail: Tail | None = None
+        self.seq = after
+
+    async def __aenter__(self) -> "Follower":
+        self._tail = await self._kept.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._kept.__aexit__(kind, exc, trace)
+
+    async def next(self) -> Sequence[Recorded]:
+        """The next events, at least one; waits for it."""
+        while True:
+            assert self._tail is not None, "a follower is used inside `async with`"
+            changed = self._tail.changed
+            if events := await self.ready():
+                return events
+            await changed.wait()
+
+    async def ready(self) -> Sequence[Recorded]:
+        """The next events that are there already; none, when there are none."""
+        tail = self._tail
+        assert tail is not None, "a follower is used inside `async with`"
+        events = tail.after(self.seq)
+        if events is None:
+            base = tail.base
+            events = await self._journal.store.read(tail.session.id, after=self.seq, through=base)
+            if not events:
+                self.seq = max(self.seq, base)
+                events = tail.after(self.seq) or ()
+        if events:
+            self.seq = events[-1].seq
+        return events
+
+
+_COMPLETES = frozenset({"text_complete", "reasoning_complete"})
+_BEGINS = frozenset({"turn_started", "turn_resumed", "step_started"})
+
+
+def _superseding(append: Append, first_delta: int | None) -> tuple[Append, int | None]:
+    """A completed text takes the place of its deltas, which begin at `first_delta`; an abandoned step's stay."""
+    supersedes = None
+    for recorded in append.events:
+        if recorded.is_delta:
+            first_delta = first_delta or recorded.seq
+        elif recorded.type in _COMPLETES:
+            supersedes, first_delta = supersedes or first_delta, None
+        elif recorded.type in _BEGINS:
+            first_delta = None
+    return replace(append, supersedes=supersedes), first_delta

@@ -1,0 +1,384 @@
+"""What one can do with the sessions of a realm: run, resume, wait, interrupt, compact.
+
+The realm owns the turns; a call only starts one and follows it. Nothing here knows how it was called.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import anyio
+
+from meerkat_mcp.domain import events as e
+from meerkat_mcp.domain.config import Config
+from meerkat_mcp.domain.errors import (
+    InvalidRequest,
+    LimitExceeded,
+    NotWaiting,
+    ToolResultsMismatch,
+)
+from meerkat_mcp.domain.messages import ToolResult
+from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.settings import Settings
+from meerkat_mcp.domain.transcript import TurnOutcome, outcome
+from meerkat_mcp.sessions.claims import Started, digest, earlier, same
+from meerkat_mcp.sessions.journal import Journal
+from meerkat_mcp.sessions.output import check_schema
+from meerkat_mcp.sessions.plan import Providers, check_budget
+from meerkat_mcp.sessions.turns import Place, Turns
+from meerkat_mcp.stores.base import Claim, KeyTaken
+
+IfBusy = Literal["reject", "interrupt", "queue"]
+INTERRUPT_WAIT_S = 10.0
+OWNER_CHECK_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """`interrupted`: something was running, or queued, and was told to end. `ended`: it really has."""
+
+    interrupted: bool
+    ended: bool
+    turn_id: str | None
+
+
+class Sessions:
+    """The verbs. Every method raises SessionNotFound and StoreUnavailable beside what it names."""
+
+    def __init__(self, journal: Journal, turns: Turns, providers: Providers) -> None:
+        self.journal = journal
+        self.turns = turns
+        self.providers = providers
+
+    async def config(self) -> Config:
+        """The realm's config, as it is now."""
+        return (await self.journal.store.config()).config
+
+    async def run(
+        self,
+        prompt: str,
+        settings: Settings,
+        *,
+        title: str = "",
+        labels: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Started:
+        """A new session, and its first turn unless `prompt` is empty.
+
+        Raises:
+            ModelUnknown, SchemaInvalid, LimitExceeded, IdempotencyConflict.
+        """
+        config = await self._checked(prompt, settings)
+        session_id, turn_id = self.journal.clock.new_id(), self.journal.clock.new_id() if prompt else None
+        labels = dict(labels or {})
+        asked = digest(["run", prompt, settings, title, labels])
+        if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
+            return before
+        claim = self._claim(idempotency_key, asked, session_id, turn_id)
+        created = e.SessionCreated(settings=settings, title=title, labels=labels)
+        if turn_id is None:
+            return await self._created(session_id, [created], claim)
+        started = e.TurnStarted(turn_id=turn_id, prompt=prompt, owner=self.turns.owner)
+        place = await self.turns.reserve(config.limits.max_concurrent_turns)
+        with anyio.CancelScope(shield=True):
+            try:
+                session = await self.journal.create(session_id, [created, started], claim=claim)
+            except KeyTaken as exc:
+                place.free()
+                return same(exc.claim, asked)
+            except BaseException:
+                place.free()
+                raise
+            self.turns.start(session, self.providers.plan(settings, config), place, then=self._go_on)
+        return Started(session_id, turn_id)
+
+    async def resume(
+        self,
+        session_id: str,
+        prompt: str = "",
+        *,
+        changes: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        tool_results: Sequence[ToolResult] = (),
+        if_busy: IfBusy = "reject",
+        idempotency_key: str | None = None,
+    ) -> Started:
+        """The next turn; or the results a waiting one needs; or, without either, changed settings alone.
+
+        Raises:
+            SessionBusy, SessionArchived, NotWaiting, ToolResultsMismatch, BudgetExhausted, ModelUnknown,
+            SchemaInvalid, LimitExceeded, IdempotencyConflict, InvalidRequest.
+        """
+        changes = dict(changes or {})
+        asked = digest(["resume", session_id, prompt, changes, title, labels, list(tool_results)])
+        if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
+            return before
+        if if_busy == "interrupt" and not tool_results:
+            await self.interrupt(session_id, reason="superseded")
+        session = await self.settled(session_id)
+        settings = session.settings.changed(**changes)
+        config = await self._checked(prompt, settings)
+        changed = e.SettingsChanged(
+            settings=settings if settings != session.settings else None,
+            title=title,
+            labels=dict(labels) if labels is not None else None,
+        )
+        changing = [] if changed == e.SettingsChanged() else [changed]
+        if not prompt and not tool_results:
+            return await self._configure(session_id, changing)
+        if tool_results and (again := await self._answered_before(session, tool_results)):
+            return again
+        turn_id = self.journal.clock.new_id()
+
+        def decide(current: Session) -> Sequence[e.Event]:
+            if tool_results:
+                return [*changing, *self._answers(current, tool_results, prompt)]
+            return [*changing, *self._next(current, turn_id, prompt, config, if_busy)]
+
+        if session.turn is not None and tool_results:
+            turn_id = session.turn.turn_id
+        return await self._admit(session_id, decide, self._claim(idempotency_key, asked, session_id, turn_id), turn_id)
+
+    async def compact(self, session_id: str) -> Started:
+        """A turn that asks the model for a summary, which then stands for all that was said.
+
+        Raises:
+            SessionBusy, SessionArchived, BudgetExhausted, LimitExceeded.
+        """
+        session = await self.settled(session_id)
+        config = await self._checked("", session.settings)
+        turn_id = self.journal.clock.new_id()
+
+        def decide(current: Session) -> Sequence[e.Event]:
+            check_budget(current, current.settings.budget.tightened(config.budget), self.journal.clock.now_ms())
+            owner = self.turns.owner
+            return [e.TurnStarted(turn_id=turn_id, kind="compaction", prompt="Summarise.", owner=owner)]
+
+        return await self._admit(session_id, decide, None, turn_id)
+
+    async def interrupt(
+        self,
+        session_id: str,
+        *,
+        expected_turn_id: str | None = None,
+        reason: e.InterruptReason = "requested",
+        wait_s: float = INTERRUPT_WAIT_S,
+    ) -> Interruption:
+        """End the running or waiting turn, in whatever process, or withdraw a queued prompt; wait for the end."""
+        session = await self.settled(session_id)
+        found: str | None = None
+
+        def decide(current: Session) -> Sequence[e.Event]:
+            nonlocal found
+            turn, found = current.turn, None
+            if any(queued.turn_id == expected_turn_id for queued in current.queue):
+                found = expected_turn_id
+                return [e.PromptDropped(turn_id=expected_turn_id)]
+            if turn is None or (expected_turn_id or turn.turn_id) != turn.turn_id:
+                return ()
+            if current.state in ("running", "stopping", "waiting"):
+                found = turn.turn_id
+            if current.state == "waiting":
+                return [e.TurnInterrupted(turn_id=turn.turn_id, reason=reason)]
+            return [e.InterruptRequested(turn_id=turn.turn_id, reason=reason)] if current.state == "running" else ()
+
+        session = await self.journal.record(session_id, decide)
+        if found is None:
+            return Interruption(False, False, session.turn.turn_id if session.turn else None)
+        ended = await self.wait(session_id, found, wait_s)
+        return Interruption(True, ended, found)
+
+    async def wait(self, session_id: str, turn_id: str, seconds: float) -> bool:
+        """Wait until the turn has ended or waits for its caller; whether it does. A dead owner is noticed."""
+        session = await self.settled(session_id)
+        if not _pending(session, turn_id):
+            return True
+        with anyio.move_on_after(seconds):
+            async with self.journal.follow(session_id, after=session.seq) as log:
+                while _pending(session, turn_id):
+                    with anyio.move_on_after(OWNER_CHECK_INTERVAL_S):
+                        events = await log.next()
+                        if not any(recorded.type in _MARKS for recorded in events):
+                            continue
+                    session = await self.settled(session_id)
+        return not _pending(session, turn_id)
+
+    async def outcome(self, session: Session, turn_id: str) -> TurnOutcome:
+        """What came of a turn, so far or in the end."""
+        seq, last = 0, session.seq
+        if session.turn is not None and session.turn.turn_id == turn_id:
+            seq, last = session.turn.first_seq - 1, session.seq
+        events: list[e.Event] = []
+        while page := await self.journal.store.read(session.id, after=seq, through=last):
+            events += [event for recorded in page if (event := recorded.event).turn_id == turn_id]
+            seq = page[-1].seq
+        return outcome(turn_id, events)
+
+    async def settled(self, session_id: str) -> Session:
+        """The session as it is, after what a dead process left behind was brought to an end."""
+        session = await self.turns.settle(await self.journal.load(session_id))
+        if session.state == "idle" and session.queue and self.turns.accepting:
+            config = await self.config()
+            try:
+                place = await self.turns.reserve(config.limits.max_concurrent_turns)
+            except LimitExceeded:
+                return session
+            await self._go_on(session_id, place)
+            session = await self.journal.load(session_id)
+        return session
+
+    # ── admission ──
+
+    async def _checked(self, prompt: str, settings: Settings) -> Config:
+        config = await self.config()
+        if len(prompt) > config.limits.max_prompt_chars:
+            raise LimitExceeded(
+                f"The prompt has {len(prompt)} characters.",
+                limit="limits.max_prompt_chars",
+                maximum=config.limits.max_prompt_chars,
+            )
+        if settings.output_schema is not None:
+            check_schema(settings.output_schema)
+        self.providers.plan(settings, config)
+        return config
+
+    def _next(self, current: Session, turn_id: str, prompt: str, config: Config, if_busy: IfBusy) -> Sequence[e.Event]:
+        if current.state not in ("idle", "archived"):
+            if if_busy == "queue":
+                if len(current.queue) >= config.limits.max_queued_prompts:
+                    raise LimitExceeded(
+                        f"{len(current.queue)} prompts are queued in session {current.id}.",
+                        limit="limits.max_queued_prompts",
+                        maximum=config.limits.max_queued_prompts,
+                    )
+                return [e.PromptQueued(turn_id=turn_id, prompt=prompt)]
+            if current.state == "waiting" and current.turn is not None:
+                raise _mismatch(current, "The session waits for tool results, not for a prompt.")
+            raise current.busy()
+        check_budget(current, current.settings.budget.tightened(config.budget), self.journal.clock.now_ms())
+        return [e.TurnStarted(turn_id=turn_id, prompt=prompt, owner=self.turns.owner)]
+
+    def _answers(self, current: Session, results: Sequence[ToolResult], prompt: str) -> Sequence[e.Event]:
+        turn = current.turn
+        if current.state != "waiting" or turn is None:
+            raise NotWaiting(
+                f"Session {current.id} waits for no tool results.",
+                hint="Prompt it without tool_results.",
+                session_id=current.id,
+            )
+        names = {call.tool_use_id: call.tool_name for call in turn.pending}
+        given = [result.tool_use_id for result in results]
+        if sorted(given) != sorted(names):
+            raise _mismatch(current, "tool_results must answer every pending call exactly once.")
+        return [
+            *(
+                e.ToolExecutionCompleted(
+                    turn_id=turn.turn_id, tool_name=names[result.tool_use_id], **result.model_dump()
+                )
+                for result in results
+            ),
+            e.TurnResumed(turn_id=turn.turn_id, prompt=prompt, owner=self.turns.owner),
+        ]
+
+    async def _answered_before(self, session: Session, results: Sequence[ToolResult]) -> Started | None:
+        """The turn that these very results were brought to already: a caller whose reply was lost sends them again."""
+        if session.state == "waiting" or session.turn is None:
+            return None
+        log = await self.journal.store.read(
+            session.id, after=session.turn.first_seq - 1, types=("tool_execution_completed",)
+        )
+        brought = [event for recorded in log if isinstance(event := recorded.event, e.ToolExecutionCompleted)]
+        known = {(event.tool_use_id, event.content, event.is_error) for event in brought}
+        if all((result.tool_use_id, result.content, result.is_error) in known for result in results):
+            return Started(session.id, session.turn.turn_id)
+        return None
+
+    async def _admit(self, session_id: str, decide: Any, claim: Claim | None, turn_id: str) -> Started:
+        """Record the beginning of a turn and work on it; neither without the other."""
+        config = await self.config()
+        place = await self.turns.reserve(config.limits.max_concurrent_turns)
+        with anyio.CancelScope(shield=True):
+            try:
+                session = await self.journal.record(session_id, decide, claim=claim)
+                plan = self.providers.plan(session.settings, config)
+            except KeyTaken as exc:
+                place.free()
+                assert claim is not None, "only a claim's key can be taken"
+                return same(exc.claim, claim.digest)
+            except BaseException:
+                place.free()
+                raise
+            if session.active and session.turn is not None and session.turn.turn_id == turn_id:
+                self.turns.start(session, plan, place, then=self._go_on)
+            else:
+                place.free()  # it was queued
+        return Started(session_id, turn_id)
+
+    async def _go_on(self, session_id: str, place: Place) -> None:
+        """Begin the next queued prompt in the place of the turn that ended."""
+        session = await self.journal.load(session_id)
+        if session.state != "idle" or not session.queue:
+            return place.free()
+        queued = session.queue[0]
+        (recorded,) = await self.journal.store.read(session_id, after=queued.seq - 1, limit=1)
+        event = recorded.event
+        assert isinstance(event, e.PromptQueued), "the session says where its queued prompt is"
+
+        ours = False
+
+        def decide(current: Session) -> Sequence[e.Event]:
+            nonlocal ours
+            ours = current.state == "idle" and queued in current.queue
+            if not ours:
+                return ()
+            return [e.TurnStarted(turn_id=queued.turn_id, prompt=event.prompt, owner=self.turns.owner)]
+
+        with anyio.CancelScope(shield=True):
+            session = await self.journal.record(session_id, decide)
+            if not ours:
+                return place.free()
+            plan = self.providers.plan(session.settings, await self.config())
+            self.turns.start(session, plan, place, then=self._go_on)
+
+    async def _created(self, session_id: str, drafts: Sequence[e.Event], claim: Claim | None) -> Started:
+        try:
+            await self.journal.create(session_id, drafts, claim=claim)
+        except KeyTaken as exc:
+            assert claim is not None, "only a claim's key can be taken"
+            return same(exc.claim, claim.digest)
+        return Started(session_id, None)
+
+    async def _configure(self, session_id: str, changing: Sequence[e.Event]) -> Started:
+        if not changing:
+            raise InvalidRequest(
+                "There is nothing to do.",
+                hint="Give a prompt, tool_results, or settings to change.",
+                session_id=session_id,
+            )
+        await self.journal.record(session_id, lambda _: changing)
+        return Started(session_id, None)
+
+    def _claim(self, key: str | None, asked: str, session_id: str, turn_id: str | None) -> Claim | None:
+        return None if key is None else Claim(key, asked, session_id, turn_id or "", self.journal.clock.now_ms())
+
+
+_MARKS = e.TURN_PAUSES | {"prompt_dropped", "turn_started"}
+
+
+def _pending(session: Session, turn_id: str) -> bool:
+    """Whether a turn is still to be worked on: running, or queued."""
+    if any(queued.turn_id == turn_id for queued in session.queue):
+        return True
+    return session.active and session.turn is not None and session.turn.turn_id == turn_id
+
+
+def _mismatch(session: Session, message: str) -> ToolResultsMismatch:
+    assert session.turn is not None, "a session waits within a turn"
+    return ToolResultsMismatch(
+        message,
+        hint="Send tool_results for exactly these ids, or end the turn with meerkat_interrupt.",
+        session_id=session.id,
+        turn_id=session.turn.turn_id,
+        expected=[call.tool_use_id for call in session.turn.pending],
+    )

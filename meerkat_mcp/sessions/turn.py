@@ -1,0 +1,271 @@
+"""One turn: ask the model, record what it says, again, until it is done.
+
+A turn belongs to the process that runs it. It ends by exactly one event, whatever happens: done, waiting for
+the caller's tools, interrupted (by an event that anybody may record), at a limit, or failed. How it ended is
+data; nothing is raised to whoever started it.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import cast
+
+import anyio
+
+from meerkat_mcp.domain import events as e
+from meerkat_mcp.domain.errors import Internal, MeerkatError, ProviderUnavailable, SchemaInvalid
+from meerkat_mcp.domain.messages import Message, ToolCall, UserMessage
+from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.transcript import Transcript
+from meerkat_mcp.providers.base import Piece, Reply, Whole
+from meerkat_mcp.sessions import output
+from meerkat_mcp.sessions.journal import Journal
+from meerkat_mcp.sessions.pen import Pen
+from meerkat_mcp.sessions.plan import Plan, exhausted, over_tool_calls, spent, warnings
+
+log = logging.getLogger(__name__)
+
+SUMMARY_PROMPT = (
+    "Summarise the conversation so far for yourself: you will go on with this summary instead of the messages. "
+    "Keep what was asked, decided and found out, names, numbers and open points. Write nothing else."
+)
+
+
+class _Stopped(Exception):
+    """The session is stopping: somebody asked this turn to end."""
+
+
+class _Lost(Exception):
+    """The turn is not ours any more: another process ended it, or its session is gone."""
+
+
+class TurnRun:
+    """The work of one turn, from its start, or from where its tool results came, to its end."""
+
+    def __init__(self, journal: Journal, session: Session, plan: Plan) -> None:
+        assert session.turn is not None, "a turn was started"
+        self._journal = journal
+        self._session_id = session.id
+        self._turn_id = session.turn.turn_id
+        self._incarnation = session.turn.owner.incarnation
+        self._kind = session.turn.kind
+        self._plan = plan
+        self._transcript = Transcript()
+        self._attempts = 0
+        self._pen = Pen(self._jot, plan.delta_interval_s)
+
+    async def run(self) -> None:
+        """Work until the turn has ended and its end is recorded. When cancelled, the turn ends as interrupted."""
+        end: e.Event = e.TurnInterrupted(reason="shutdown")
+        try:
+            end = await self._work()
+        except Exception as exc:
+            end = self._failure(exc)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._end(end)
+
+    async def _work(self) -> e.Event:
+        """The turn's end. An interrupt or the time budget cuts it short."""
+        async with self._journal.tail(self._session_id) as tail:
+            used_s = spent(tail.session, self._journal.clock.now_ms())["max_duration_s"]
+            limit_s = self._plan.budget.max_duration_s
+            end: e.Event = e.TurnInterrupted(reason="requested")
+            with anyio.move_on_after(None if limit_s is None else max(0.0, limit_s - used_s)) as timer:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._heed, tail.session.seq, tasks.cancel_scope)
+                    tasks.start_soon(self._pen.run)
+                    end = await self._steps()
+                    tasks.cancel_scope.cancel()
+            if timer.cancelled_caught and limit_s is not None:
+                end = e.TurnLimitReached(limit="budget.max_duration_s", used=limit_s, maximum=limit_s)
+            return end
+
+    def _failure(self, exc: Exception) -> e.Event:
+        if isinstance(exc, ExceptionGroup):  # task groups wrap what a provider raises
+            return self._failure(cast(ExceptionGroup[Exception], exc).exceptions[0])
+        match exc:
+            case _Stopped() | _Lost():
+                return e.TurnInterrupted(reason="requested")
+            case MeerkatError():
+                return e.TurnFailed(error=exc.as_dict())
+            case _:
+                log.error("Turn %s failed by a bug.", self._turn_id, exc_info=exc)
+                return e.TurnFailed(error=Internal().as_dict())
+
+    async def _steps(self) -> e.Event:
+        await self._remember()
+        while True:
+            session = await self._record()
+            assert session.turn is not None
+            step = session.turn.steps + 1
+            now_ms = self._journal.clock.now_ms()
+            if step > self._plan.max_steps:
+                return e.TurnLimitReached(limit="max_steps", used=step - 1, maximum=self._plan.max_steps)
+            if over := exhausted(session, self._plan.budget, now_ms):
+                return over
+            reply, calls, text = await self._step(session, step)
+            session = await self._record(*warnings(session, self._plan.budget, now_ms))
+            end = await self._called(session, calls) if calls else await self._answered(reply, text)
+            if end is not None:
+                return end
+
+    async def _step(self, session: Session, step: int) -> tuple[Reply, list[ToolCall], str]:
+        """One model call, recorded as it goes."""
+        plan, clock = self._plan, self._journal.clock
+        started_ms = clock.now_ms()
+        await self._record(e.StepStarted(step=step, provider=plan.provider.name, model=plan.model))
+        budget = plan.budget.max_tokens
+        left = None if budget is None else budget - session.usage.total_tokens
+        calls, text, reply = list[ToolCall](), "", None
+        async with aclosing(plan.provider.reply(plan.request(self._messages(), tokens_left=left))) as parts:
+            async for part in parts:
+                match part:
+                    case Piece():
+                        self._pen.add(part)
+                    case Whole(kind="text"):
+                        text += part.text
+                        await self._record(*self._pen.rest(), e.TextComplete(text=part.text))
+                    case Whole():
+                        await self._record(*self._pen.rest(), e.ReasoningComplete(text=part.text))
+                    case ToolCall():
+                        calls.append(part)
+                        requested = part.model_dump(exclude={"kind"})
+                        await self._record(*self._pen.rest(), e.ToolCallRequested(**requested))
+                    case Reply():
+                        reply = part
+        if reply is None or reply.stop_reason == "truncated":
+            raise ProviderUnavailable("The model's stream broke off before its end.", hint="Prompt again to go on.")
+        await self._record(
+            e.StepCompleted(
+                step=step,
+                stop_reason=reply.stop_reason,
+                usage=reply.usage,
+                items=reply.items,
+                duration_ms=clock.now_ms() - started_ms,
+            )
+        )
+        return reply, calls, text
+
+    async def _called(self, session: Session, calls: Sequence[ToolCall]) -> e.Event | None:
+        """What tool calls make of the turn; None: all were answered here, and the model is asked again."""
+        if over := over_tool_calls(session, self._plan.budget, len(calls)):
+            return over
+        known = {tool.name for tool in self._plan.tools}
+        unknown = [call for call in calls if call.tool_name not in known]
+        await self._record(
+            *(
+                e.ToolExecutionCompleted(
+                    tool_use_id=call.tool_use_id,
+                    tool_name=call.tool_name,
+                    content=f"There is no tool {call.tool_name!r}. There are: {', '.join(sorted(known)) or 'none'}.",
+                    is_error=True,
+                )
+                for call in unknown
+            )
+        )
+        pending = tuple(call for call in calls if call not in unknown)
+        return e.TurnWaiting(pending_tool_calls=pending) if pending else None
+
+    async def _answered(self, reply: Reply, text: str) -> e.Event | None:
+        """What a step without tool calls makes of the turn; None: the model is asked again."""
+        plan = self._plan
+        if reply.stop_reason == "length":
+            return e.TurnLimitReached(limit="max_tokens", used=reply.usage.output_tokens, maximum=plan.max_tokens)
+        if self._kind == "compaction":
+            await self._compact(text)
+            return e.TurnCompleted(stop_reason=reply.stop_reason)
+        if plan.output_schema is None or reply.stop_reason == "refusal":
+            return e.TurnCompleted(stop_reason=reply.stop_reason)
+        try:
+            value = output.fit(text, plan.output_schema)
+        except SchemaInvalid as exc:
+            self._attempts += 1
+            if self._attempts > plan.output_retries:
+                raise SchemaInvalid(exc.message, attempts=self._attempts, text=text[:2000]) from None
+            await self._record(e.OutputRejected(attempt=self._attempts, message=output.ask_again(exc.message)))
+            return None
+        return e.TurnCompleted(stop_reason=reply.stop_reason, structured_output=value)
+
+    async def _compact(self, summary: str) -> None:
+        session = await self._journal.load(self._session_id)
+        assert session.turn is not None
+        await self._record(
+            e.HistoryCompacted(
+                summary=f"Summary of the conversation so far:\n\n{summary}",
+                through_seq=session.turn.first_seq - 1,
+                messages_replaced=len(self._transcript.placed),
+            )
+        )
+
+    def _messages(self) -> tuple[Message, ...]:
+        messages = self._transcript.messages()
+        return (*messages, UserMessage(text=SUMMARY_PROMPT)) if self._kind == "compaction" else messages
+
+    async def _remember(self) -> None:
+        """Read the conversation from the log: all of it, or from its last compaction on."""
+        session = await self._journal.load(self._session_id)
+        seq = max(0, session.compacted_seq - 1)
+        while page := await self._journal.store.read(self._session_id, after=seq):
+            for recorded in page:
+                event = recorded.event
+                self._transcript.add(event)
+                if isinstance(event, e.OutputRejected) and event.turn_id == self._turn_id:
+                    self._attempts = event.attempt
+            seq = page[-1].seq
+
+    # ── the log ──
+
+    async def _heed(self, after: int, scope: anyio.CancelScope) -> None:
+        """Cut the work short when the log says that somebody wants it, or that the turn is not ours any more."""
+        async with self._journal.follow(self._session_id, after=after) as log_from_here:
+            while True:
+                for recorded in await log_from_here.next():
+                    if recorded.type in _CUTS and recorded.event.turn_id in (None, self._turn_id):
+                        scope.cancel()
+                        return
+
+    async def _record(self, *drafts: e.Event) -> Session:
+        drafts = tuple(draft.model_copy(update={"turn_id": self._turn_id}) for draft in drafts)
+
+        def decide(session: Session) -> Sequence[e.Event]:
+            self._own(session)
+            if session.state == "stopping":
+                raise _Stopped
+            return drafts
+
+        session = await self._journal.record(self._session_id, decide)
+        for draft in drafts:
+            self._transcript.add(draft)
+        return session
+
+    async def _jot(self, drafts: Sequence[e.Event]) -> None:
+        """Write deltas. They are not worth an error: what completes the text comes after them."""
+        try:
+            await self._record(*drafts)
+        except (_Stopped, _Lost, MeerkatError) as exc:
+            log.debug("Deltas of turn %s were not written: %r", self._turn_id, exc)
+
+    def _own(self, session: Session) -> None:
+        turn = session.turn
+        if turn is None or turn.turn_id != self._turn_id or turn.owner.incarnation != self._incarnation:
+            raise _Lost
+        if not session.active:
+            raise _Lost
+
+    async def _end(self, end: e.Event) -> None:
+        def decide(session: Session) -> Sequence[e.Event]:
+            self._own(session)
+            asked = session.turn.interrupt if session.turn is not None else None
+            final = e.TurnInterrupted(reason=asked) if asked is not None else end
+            return [final.model_copy(update={"turn_id": self._turn_id})]
+
+        try:
+            await self._journal.record(self._session_id, decide)
+        except _Lost:
+            log.debug("Turn %s had ended already.", self._turn_id)
+        except MeerkatError as exc:
+            log.error("The end of turn %s could not be recorded: %s", self._turn_id, exc.message)
+
+
+_CUTS = frozenset({"interrupt_requested", "turn_interrupted"})

@@ -1,0 +1,169 @@
+"""The turns that run in this process: room for them, the lease that says we live, and what the dead left behind."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from meerkat_mcp.domain import events as e
+from meerkat_mcp.domain.errors import LimitExceeded, MeerkatError, StoreUnavailable, Unavailable
+from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.session import Session
+from meerkat_mcp.sessions.journal import Journal
+from meerkat_mcp.sessions.plan import Plan
+from meerkat_mcp.sessions.turn import TurnRun
+
+LEASE_S = 15.0
+RENEW_INTERVAL_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place for one turn, taken before the turn is recorded and given back when it has ended."""
+
+    free: Callable[[], None]
+
+
+Then = Callable[[str, Place], Awaitable[None]]
+
+
+class Turns:
+    """Runs turns as this process's instance. Only inside `run` can it take any."""
+
+    def __init__(self, journal: Journal, owner: e.Owner) -> None:
+        self.owner = owner
+        self._journal = journal
+        self._tasks: TaskGroup | None = None
+        self._taken = 0
+        self._lease_ms = 0
+        self._renewing = anyio.Lock()
+
+    @property
+    def running(self) -> int:
+        """How many turns this process works on."""
+        return self._taken
+
+    @property
+    def accepting(self) -> bool:
+        """Whether turns can run here at all; a command that only looks cannot."""
+        return self._tasks is not None
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Take turns until cancelled; then each one running ends as interrupted before this returns."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                task_status.started()
+                while True:
+                    await anyio.sleep(RENEW_INTERVAL_S)
+                    if self._taken:
+                        await self._renew_or_warn()
+        finally:
+            self._tasks = None
+            if self._lease_ms:
+                with anyio.move_on_after(1, shield=True):
+                    await self._retire()
+
+    async def reserve(self, most: int) -> Place:
+        """A place for one turn, with a lease that others can see.
+
+        Raises:
+            LimitExceeded: `most` turns run here already.
+            Unavailable: this process is ending, or was opened to look only.
+        """
+        if self._tasks is None:
+            raise StoreUnavailable("This process takes no turns: it is ending.", hint="Try again with a new one.")
+        if self._taken >= most:
+            raise LimitExceeded(
+                f"{self._taken} turns are running in this process, as many as it may.",
+                hint="Wait for one to end, or raise limits.max_concurrent_turns.",
+                limit="limits.max_concurrent_turns",
+                maximum=most,
+            )
+        self._taken += 1
+        freed = False
+
+        def free() -> None:
+            nonlocal freed
+            if not freed:
+                freed = True
+                self._taken -= 1
+
+        try:
+            async with self._renewing:
+                if self._lease_ms - self._journal.clock.now_ms() < (LEASE_S - RENEW_INTERVAL_S) * 1000:
+                    await self._renew()
+        except BaseException:
+            free()
+            raise
+        return Place(free)
+
+    def start(self, session: Session, plan: Plan, place: Place, *, then: Then) -> None:
+        """Work on the session's turn, which was just recorded as ours; `then` gets the place when it has ended."""
+        if self._tasks is None:  # recorded just as we began to end: nobody will work on it
+            place.free()
+            log.warning("Turn of session %s was not begun: this process is ending.", session.id)
+            return
+        self._tasks.start_soon(self._work, session, plan, place, then)
+
+    async def settle(self, session: Session) -> Session:
+        """Bring to an end what a dead process left running. Its owner is asked for, never its pid.
+
+        Tools are not run again, prompts not replayed.
+        """
+        turn = session.turn
+        if not session.active or turn is None:
+            return session
+        now_ms = self._journal.clock.now_ms()
+        if await self._journal.store.alive(turn.owner.incarnation, now_ms=now_ms):
+            return session
+
+        def decide(current: Session) -> Sequence[e.Event]:
+            same = current.active and current.turn is not None and current.turn.owner == turn.owner
+            if not same or current.turn is None or current.turn.turn_id != turn.turn_id:
+                return ()
+            return [e.TurnInterrupted(turn_id=turn.turn_id, reason=current.turn.interrupt or "owner_lost")]
+
+        log.warning("Turn %s was left running by %s, which is gone.", turn.turn_id, turn.owner.instance_id)
+        return await self._journal.record(session.id, decide)
+
+    async def _work(self, session: Session, plan: Plan, place: Place, then: Then) -> None:
+        try:
+            await TurnRun(self._journal, session, plan).run()
+            await then(session.id, place)
+        except MeerkatError as exc:
+            place.free()
+            log.warning("After the turn of session %s: %s", session.id, exc.message)
+        except BaseException:
+            place.free()
+            raise
+
+    async def _renew(self) -> None:
+        expires_ms = self._journal.clock.now_ms() + int(LEASE_S * 1000)
+        owner = self.owner
+        await self._journal.store.renew(
+            Instance(
+                instance_id=owner.instance_id,
+                incarnation=owner.incarnation,
+                host=owner.host,
+                pid=owner.pid,
+                expires_ms=expires_ms,
+            )
+        )
+        self._lease_ms = expires_ms
+
+    async def _renew_or_warn(self) -> None:
+        try:
+            await self._renew()
+        except Unavailable as exc:
+            log.warning("The lease could not be renewed: %s", exc.message)
+
+    async def _retire(self) -> None:
+        try:
+            await self._journal.store.retire(self.owner.incarnation)
+        except MeerkatError as exc:
+            log.debug("Not retired: %s", exc.message)
