@@ -1,0 +1,1 @@
+"""The MCP surface: decode, call the service, encode."""

@@ -1,0 +1,74 @@
+"""Builds the MCP server of a realm: sixteen tools, one object for both protocol eras."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from mcp import MCPError
+from mcp.server import MCPServer
+from mcp.server.caching import CacheHint
+from mcp.server.mcpserver import Context
+from mcp.types import INVALID_PARAMS, CallToolResult, InputRequiredResult
+
+from meerkat_mcp import __version__
+from meerkat_mcp.realms import Realm
+from meerkat_mcp.server.realm_tools import RealmTools
+from meerkat_mcp.server.session_tools import SessionTools
+from meerkat_mcp.server.stream_tools import StreamTools
+from meerkat_mcp.server.surface import SurfaceTool
+
+INSTRUCTIONS = """Durable agent sessions. meerkat_run starts an agent with its own model and history; it works on
+its own and answers. Keep the session_id: meerkat_resume continues the session at any time, from anywhere, and it
+remembers. A turn that takes long returns status `running`; wait for it with meerkat_read and wait_seconds. Errors
+are JSON with a code and a hint that says what to do."""
+
+
+class SurfaceServer(MCPServer[Any]):
+    """The SDK's server, with the specification's answer to an unknown tool."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool. Raises MCPError -32602 for an unknown one, as MCP 2026-07-28 asks for."""
+        if self._tool_manager.get_tool(name) is None:
+            raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name[:100]}")
+        return await super().call_tool(name, arguments, context)
+
+
+def surface(realm: Realm, *, expose_paths: bool = False) -> list[SurfaceTool]:
+    """Every tool of the surface, over one realm."""
+    return [
+        *SessionTools(realm).tools(),
+        *StreamTools(realm).tools(),
+        *RealmTools(realm, expose_paths=expose_paths).tools(),
+    ]
+
+
+def build_server(realm: Realm, *, expose_paths: bool = False) -> MCPServer[Any]:
+    """The MCP server of an open realm. It does not close the realm.
+
+    `expose_paths` lets meerkat_config say where things lie on this machine.
+    """
+    server = SurfaceServer(
+        "meerkat",
+        title="Meerkat sessions",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        tools=list(surface(realm, expose_paths=expose_paths)),
+        cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
+        lifespan=_nothing_to_open(),
+        log_level="WARNING",
+    )
+    logging.getLogger("mcp").setLevel(logging.WARNING)
+    return server
+
+
+def _nothing_to_open() -> Callable[[MCPServer[Any]], AbstractAsyncContextManager[None]]:
+    """The realm is opened by whoever serves it, so that it outlives every connection."""
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[Any]) -> AsyncGenerator[None]:
+        yield None
+
+    return lifespan

@@ -1,0 +1,160 @@
+"""The tools that work with the realm itself: its config, what it can do, which models there are."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from mcp.server.mcpserver import Context
+from mcp.types import ToolAnnotations
+from pydantic import ValidationError
+
+from meerkat_mcp import __version__
+from meerkat_mcp.domain.config import Config, Versioned, explain, merge
+from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest
+from meerkat_mcp.domain.messages import JsonObject
+from meerkat_mcp.domain.settings import Settings
+from meerkat_mcp.realms import Realm
+from meerkat_mcp.server import inputs as i
+from meerkat_mcp.server import results as r
+from meerkat_mcp.server.stdio import transport_name
+from meerkat_mcp.server.surface import SurfaceTool, tool
+
+CONFIGURES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+
+
+class RealmTools:
+    """The functions behind the tools."""
+
+    def __init__(self, realm: Realm, *, expose_paths: bool) -> None:
+        self._realm = realm
+        self._expose_paths = expose_paths
+
+    def tools(self) -> list[SurfaceTool]:
+        """The tools."""
+        return [
+            tool(
+                self.meerkat_config,
+                i.ConfigInput,
+                r.ConfigResult,
+                title="Configure",
+                description="Get, set (replace) or patch (RFC 7396) the realm's config; with session_id a session's "
+                "settings. Send the generation you read as expected_generation, and a stale change is refused.",
+                annotations=CONFIGURES,
+            ),
+            tool(
+                self.meerkat_capabilities,
+                i.CapabilitiesInput,
+                r.Capabilities,
+                title="Capabilities",
+                description="This server's realm, backend, limits, providers and versions.",
+                annotations=READS,
+            ),
+            tool(
+                self.meerkat_models_catalog,
+                i.CatalogInput,
+                r.CatalogResult,
+                title="Models",
+                description="The known models with windows, prices and abilities; the default one and why.",
+                annotations=READS,
+            ),
+        ]
+
+    async def meerkat_config(self, given: i.ConfigInput, context: Context[Any, Any]) -> r.ConfigResult:
+        """The config, before or after a change."""
+        _check_fields(given)
+        if given.session_id is not None:
+            return await self._session_config(given)
+        realm, expected = self._realm, given.expected_generation
+        match given.action:
+            case "get":
+                current = await realm.store.config()
+            case "set":
+                current = await realm.set_config(given.config or {}, expected_generation=expected)
+            case "patch":
+                current = await realm.patch_config(given.patch or {}, expected_generation=expected)
+        return self._shown(current, given.effective)
+
+    async def meerkat_capabilities(self, given: i.CapabilitiesInput, context: Context[Any, Any]) -> r.Capabilities:
+        """What this server is."""
+        realm = self._realm
+        config = await realm.sessions.config()
+        model, provider, reason = realm.providers.default(config)
+        versions = {"python": platform.python_version(), "mcp": version("mcp"), "pydantic": version("pydantic")}
+        return r.Capabilities(
+            realm_id=realm.id,
+            instance_id=realm.owner.instance_id,
+            backend=realm.manifest.backend,
+            version=__version__,
+            versions=versions | realm.mechanisms,
+            default_model=model,
+            default_provider=provider,
+            default_reason=reason,
+            providers=[{"provider": name, "models": count} for name, count in realm.providers.counts().items()],
+            limits=config.limits.model_dump(mode="json"),
+            running_turns=realm.turns.running,
+            transport=transport_name(),
+            warnings=list(realm.warnings),
+        )
+
+    async def meerkat_models_catalog(self, given: i.CatalogInput, context: Context[Any, Any]) -> r.CatalogResult:
+        """The models."""
+        default, _, reason = self._realm.providers.default(await self._realm.sessions.config())
+        if given.provider is not None:
+            self._realm.providers.find(None, given.provider)
+        models = [model for model in self._realm.providers.catalog() if given.provider in (None, model.provider)]
+        return r.CatalogResult(
+            models=[r.CatalogModel.of(model, default=model.model == default) for model in models],
+            default_model=default,
+            default_reason=reason,
+        )
+
+    async def _session_config(self, given: i.ConfigInput) -> r.ConfigResult:
+        """A session's settings: like the config, with the session's last event as generation."""
+        session_id = await self._realm.reading.resolve(given.session_id or "")
+        session = await self._realm.sessions.settled(session_id)
+        expected = given.expected_generation
+        if given.action != "get":
+            if expected is not None and expected != session.seq:
+                raise GenerationConflict(
+                    f"The session is at event {session.seq}, not {expected}.", expected=expected, current=session.seq
+                )
+            before = session.settings.model_dump(mode="json", exclude_none=True)
+            wanted = given.config if given.action == "set" else merge(before, given.patch)
+            try:
+                settings = Settings.model_validate(wanted)
+            except ValidationError as exc:
+                raise InvalidRequest(f"Invalid settings: {explain(exc, Settings)}.") from None
+            if settings != session.settings:
+                await self._realm.sessions.resume(session_id, changes=dict(settings))
+                session = await self._realm.sessions.settled(session_id)
+        shown = session.settings.model_dump(mode="json", exclude_none=True)
+        return self._result(shown, session.seq, session_id=session_id)
+
+    def _shown(self, current: Versioned, effective: bool) -> r.ConfigResult:
+        document: JsonObject = current.config.model_dump(mode="json") if effective else current.document
+        return self._result(document, current.generation)
+
+    def _result(self, document: JsonObject, generation: int, *, session_id: str | None = None) -> r.ConfigResult:
+        return r.ConfigResult(
+            config=document,
+            generation=generation,
+            realm_id=self._realm.id,
+            instance_id=self._realm.owner.instance_id,
+            backend=self._realm.manifest.backend,
+            session_id=session_id,
+            resolved_paths=self._realm.paths if self._expose_paths else None,
+        )
+
+
+def _check_fields(given: i.ConfigInput) -> None:
+    """An argument that the action does not use is a mistake, not to be passed over."""
+    keys = ", ".join(sorted(Config.model_fields))
+    if (given.action == "set") != (given.config is not None):
+        raise InvalidRequest("action=set, and only that, takes config.", hint=f"An object with any of: {keys}.")
+    if (given.action == "patch") != (given.patch is not None):
+        raise InvalidRequest("action=patch, and only that, takes patch.", hint=f"An object with any of: {keys}.")
+    if given.action == "get" and given.expected_generation is not None:
+        raise InvalidRequest("action=get takes no expected_generation.", hint="It returns the generation.")
+    if given.effective and given.session_id is not None:
+        raise InvalidRequest("effective is for the realm's config.", hint="Leave it out with session_id.")

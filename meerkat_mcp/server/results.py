@@ -1,0 +1,333 @@
+"""What the MCP tools give back: models for `structuredContent`, complete by themselves and small."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from meerkat_mcp.domain.events import Fork
+from meerkat_mcp.domain.messages import (
+    AssistantMessage,
+    JsonObject,
+    Reasoning,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
+from meerkat_mcp.domain.session import Session, State, TurnStatus
+from meerkat_mcp.domain.transcript import Placed, TurnOutcome
+from meerkat_mcp.providers.base import Model
+
+
+class PendingCall(BaseModel):
+    """A tool call that the caller has to answer."""
+
+    tool_use_id: str
+    tool_name: str
+    args: JsonObject
+
+    @classmethod
+    def of(cls, call: ToolCall) -> "PendingCall":
+        """The call, without what only the log needs."""
+        return cls(tool_use_id=call.tool_use_id, tool_name=call.tool_name, args=call.args)
+
+
+class TextCut(BaseModel):
+    """The text is longer than shown: read on with meerkat_read and `text_offset`."""
+
+    text_offset: int
+    total_chars: int
+
+
+class TurnResult(BaseModel):
+    """How a turn stands. `idle`: the session was made or changed, and no turn asked for."""
+
+    session_id: str
+    session_ref: str
+    turn_id: str | None = None
+    status: TurnStatus | Literal["idle"]
+    stop_reason: str | None = None
+    text: str = ""
+    text_cut: TextCut | None = None
+    structured_output: Any = None
+    pending_tool_calls: list[PendingCall] | None = None
+    steps: int = 0
+    tool_calls: int = 0
+    usage: Usage = Usage()
+    model: str = ""
+    provider: str = ""
+    last_seq: int
+    warnings: list[str] | None = None
+    error: JsonObject | None = None
+
+
+class SessionView(BaseModel):
+    """A session in a list. Times are milliseconds since the Unix epoch."""
+
+    session_id: str
+    title: str | None = None
+    labels: dict[str, str] | None = None
+    state: State
+    model: str | None = None
+    turns: int
+    messages: int
+    usage: Usage
+    created_ms: int
+    updated_ms: int
+    forked_from: Fork | None = None
+    last_seq: int
+
+
+class SessionList(BaseModel):
+    """A page; `next_cursor` begins the next one."""
+
+    sessions: list[SessionView]
+    next_cursor: str | None = None
+
+
+class ReadResult(BaseModel):
+    """A session and its latest turn (or the one asked for)."""
+
+    session_ref: str
+    session: SessionView
+    turn: TurnResult | None = None
+    queued_turns: list[str] | None = None
+
+
+class MessageView(BaseModel):
+    """A message. `seq` is the event that completed it: a place to fork at, or to read events after."""
+
+    role: Literal["user", "assistant", "tool"]
+    seq: int
+    turn_id: str | None = None
+    timestamp_ms: int
+    text: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[PendingCall] | None = None
+    tool_results: list[JsonObject] | None = None
+    cut: bool | None = None
+
+
+class HistoryResult(BaseModel):
+    """A page of messages, oldest first."""
+
+    session_id: str
+    messages: list[MessageView]
+    offset: int
+    total: int
+    has_more: bool
+
+
+class InterruptResult(BaseModel):
+    """`interrupted` is true only when something was running, waiting or queued; `ended` when it is over."""
+
+    session_id: str
+    interrupted: bool
+    ended: bool
+    turn_id: str | None = None
+
+
+class ArchiveResult(BaseModel):
+    """The session as it is now."""
+
+    session_id: str
+    archived: bool
+
+
+class ForkResult(BaseModel):
+    """The new session."""
+
+    session_id: str
+    session_ref: str
+    forked_from: Fork
+    last_seq: int
+
+
+class CompactResult(BaseModel):
+    """What a compaction replaced, or with dry_run would replace."""
+
+    session_id: str
+    turn_id: str | None = None
+    status: TurnStatus | Literal["preview"]
+    messages_replaced: int
+    chars_before: int
+    summary: str | None = None
+
+
+class DeleteResult(BaseModel):
+    """What was deleted, or with `deleted` false would be: confirm with `confirm`."""
+
+    deleted: bool
+    session_ids: list[str]
+    total: int
+    confirm: str | None = None
+
+
+class ConfigResult(BaseModel):
+    """The realm's config; or a session's settings, whose generation is its last event."""
+
+    config: JsonObject
+    generation: int
+    realm_id: str
+    instance_id: str
+    backend: str
+    session_id: str | None = None
+    resolved_paths: dict[str, str] | None = None
+
+
+class Capabilities(BaseModel):
+    """What this server is and may do."""
+
+    realm_id: str
+    instance_id: str
+    backend: str
+    version: str
+    versions: dict[str, str]
+    default_model: str
+    default_provider: str
+    default_reason: str
+    providers: list[JsonObject]
+    limits: JsonObject
+    running_turns: int
+    transport: str
+    warnings: list[str]
+
+
+class CatalogModel(BaseModel):
+    """A model. Prices are US dollars for a million tokens; what is absent is not known."""
+
+    model: str
+    provider: str
+    default: bool | None = None
+    context_tokens: int | None = None
+    output_tokens_max: int | None = None
+    input_usd: float | None = None
+    output_usd: float | None = None
+    abilities: list[str]
+
+    @classmethod
+    def of(cls, model: Model, *, default: bool) -> "CatalogModel":
+        """The model, marked when a session gets it that does not choose."""
+        return cls(**model.model_dump(exclude={"abilities"}), abilities=list(model.abilities), default=default or None)
+
+
+class CatalogResult(BaseModel):
+    """The models, and which one a session gets that does not choose."""
+
+    models: list[CatalogModel]
+    default_model: str
+    default_reason: str
+
+
+class StreamOpened(BaseModel):
+    """A stream: it works from any process of the realm, until closed or idle for a day."""
+
+    stream_id: str
+    session_id: str
+    after_seq: int
+
+
+class StreamEvents(BaseModel):
+    """What came. `done`: the last of these events ended a turn, or left it waiting."""
+
+    status: Literal["event", "timeout", "closed"]
+    stream_id: str
+    events: list[JsonObject]
+    next_seq: int
+    more: bool
+    done: bool
+
+
+class StreamClosed(BaseModel):
+    """`closed` is false when it was not open any more."""
+
+    stream_id: str
+    closed: bool
+
+
+def turn_result(
+    session: Session, realm_id: str, outcome: TurnOutcome | None, *, max_chars: int, text_offset: int = 0
+) -> TurnResult:
+    """A turn's outcome for a caller; text and structured output no longer than asked for."""
+    reference = f"{realm_id}:{session.id}"
+    if outcome is None:
+        return TurnResult(session_id=session.id, session_ref=reference, status="idle", last_seq=session.seq)
+    shown = outcome.text[text_offset : text_offset + max_chars]
+    end = text_offset + len(shown)
+    result = TurnResult(
+        session_id=session.id,
+        session_ref=reference,
+        **outcome.model_dump(include=_PLAIN),
+        usage=outcome.usage,
+        text=shown,
+        pending_tool_calls=[PendingCall.of(call) for call in outcome.pending] or None,
+    )
+    if end < len(outcome.text):
+        result.text_cut = TextCut(text_offset=end, total_chars=len(outcome.text))
+    if outcome.structured_output is not None and len(json.dumps(outcome.structured_output)) > max_chars:
+        result.structured_output = None
+        result.warnings = ["structured_output is longer than max_chars; read it as text with meerkat_read"]
+    return result
+
+
+_PLAIN = {
+    "turn_id",
+    "status",
+    "stop_reason",
+    "structured_output",
+    "steps",
+    "tool_calls",
+    "model",
+    "provider",
+    "last_seq",
+    "error",
+}
+
+
+def session_view(session: Session) -> SessionView:
+    """A session as a list shows it."""
+    return SessionView(
+        session_id=session.id,
+        title=session.title or None,
+        labels=session.labels or None,
+        state=session.state,
+        model=session.settings.model,
+        turns=session.turns,
+        messages=session.messages,
+        usage=session.usage,
+        created_ms=session.created_ms,
+        updated_ms=session.updated_ms,
+        forked_from=session.forked_from,
+        last_seq=session.seq,
+    )
+
+
+def message_views(placed: Sequence[Placed], max_chars: int) -> list[MessageView]:
+    """Messages that share `max_chars` evenly; what is longer is cut and says so."""
+    share = max(100, max_chars // max(1, len(placed)))
+    return [_message_view(one, share) for one in placed]
+
+
+def _message_view(placed: Placed, share: int) -> MessageView:
+    view = MessageView(
+        role=placed.message.role, seq=placed.seq, turn_id=placed.turn_id, timestamp_ms=placed.timestamp_ms
+    )
+    match placed.message:
+        case UserMessage(text=text):
+            view.text = text
+        case AssistantMessage() as said_by_model:
+            view.text = said_by_model.text or None
+            reasoning = "".join(block.text for block in said_by_model.blocks if isinstance(block, Reasoning))
+            view.reasoning = reasoning or None
+            view.tool_calls = [PendingCall.of(call) for call in said_by_model.tool_calls] or None
+        case ToolMessage(results=results):
+            view.tool_results = [result.model_dump() | {"content": result.content[:share]} for result in results]
+            view.cut = any(len(result.content) > share for result in results) or None
+    for name in ("text", "reasoning"):
+        said: str | None = getattr(view, name)
+        if said is not None and len(said) > share:
+            setattr(view, name, said[:share])
+            view.cut = True
+    return view

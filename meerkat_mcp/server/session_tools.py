@@ -1,0 +1,320 @@
+"""The tools that work with sessions: run, resume, list, read, interrupt, archive, fork, compact, delete."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+from mcp.server.mcpserver import Context
+from mcp.types import ToolAnnotations
+
+from meerkat_mcp.domain.errors import InvalidRequest
+from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.settings import Settings
+from meerkat_mcp.realms import Realm
+from meerkat_mcp.server import inputs as i
+from meerkat_mcp.server import results as r
+from meerkat_mcp.server.following import follow, stop_if_asked
+from meerkat_mcp.server.surface import Rejected, SurfaceTool, tool
+from meerkat_mcp.sessions.claims import Started
+from meerkat_mcp.stores.base import Selection
+
+OPEN = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+REPEATABLE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+DESTROYS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class SessionTools:
+    """The functions behind the tools; each decodes, calls, encodes."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+
+    def tools(self) -> list[SurfaceTool]:
+        """The tools, in the order in which a reader meets them."""
+        return [
+            tool(
+                self.meerkat_run,
+                i.RunInput,
+                r.TurnResult,
+                title="Run an agent",
+                description="Start a durable agent session and run its first turn. Returns session_id and the turn's "
+                "result. When the turn outlasts wait_seconds, status is `running`: follow it with meerkat_read "
+                "(wait_seconds) or an event stream. Status `waiting`: bring results with meerkat_resume.",
+                annotations=OPEN,
+            ),
+            tool(
+                self.meerkat_resume,
+                i.ResumeInput,
+                r.TurnResult,
+                title="Resume a session",
+                description="Continue a session: a new prompt, or tool_results for a waiting turn. It remembers its "
+                "whole history and its settings; what you leave out stays as it was.",
+                annotations=OPEN,
+            ),
+            tool(
+                self.meerkat_sessions,
+                i.SessionsInput,
+                r.SessionList,
+                title="List sessions",
+                description="List sessions, latest activity first.",
+                annotations=READS,
+            ),
+            tool(
+                self.meerkat_read,
+                i.ReadInput,
+                r.ReadResult,
+                title="Read a session",
+                description="A session's state and its latest turn: status, text, usage, pending tool calls.",
+                annotations=READS,
+            ),
+            tool(
+                self.meerkat_history,
+                i.HistoryInput,
+                r.HistoryResult,
+                title="Read a history",
+                description="A session's messages, a page at a time, the newest page first.",
+                annotations=READS,
+            ),
+            tool(
+                self.meerkat_interrupt,
+                i.InterruptInput,
+                r.InterruptResult,
+                title="Interrupt a turn",
+                description="End the running or waiting turn, wherever it runs; returns once it has ended. What it had "
+                "finished stays. Does nothing to an idle session.",
+                annotations=REPEATABLE,
+            ),
+            tool(
+                self.meerkat_archive,
+                i.ArchiveInput,
+                r.ArchiveResult,
+                title="Archive a session",
+                description="Put a session away, or bring it back. Archived sessions stay readable.",
+                annotations=REPEATABLE,
+            ),
+            tool(
+                self.meerkat_fork,
+                i.ForkInput,
+                r.ForkResult,
+                title="Fork a session",
+                description="A new session with this one's history, up to a point of your choice.",
+                annotations=ADDS,
+            ),
+            tool(
+                self.meerkat_compact,
+                i.CompactInput,
+                r.CompactResult,
+                title="Compact a history",
+                description="Have the model summarise the history; from then on it sees the summary. Nothing is lost "
+                "from the log.",
+                annotations=OPEN,
+            ),
+            tool(
+                self.meerkat_delete,
+                i.DeleteInput,
+                r.DeleteResult,
+                title="Delete sessions",
+                description="Delete a session for good, or archived ones older than a time. Without `confirm` it only "
+                "says what it would delete.",
+                annotations=DESTROYS,
+            ),
+        ]
+
+    async def meerkat_run(self, given: i.RunInput, context: Context[Any, Any]) -> r.TurnResult:
+        """A new session and its first turn."""
+        started = await self._realm.sessions.run(
+            given.prompt,
+            Settings(**given.changes()),
+            title=given.title or "",
+            labels=given.labels,
+            idempotency_key=given.idempotency_key,
+        )
+        return await self._followed(started, given, context)
+
+    async def meerkat_resume(self, given: i.ResumeInput, context: Context[Any, Any]) -> r.TurnResult:
+        """The next turn."""
+        session_id = await self._realm.reading.resolve(given.session_id)
+        defaults = Settings()
+        changes = {name: getattr(defaults, name) for name in given.reset or ()} | given.changes()
+        started = await self._realm.sessions.resume(
+            session_id,
+            given.prompt,
+            changes=changes,
+            title=given.title,
+            labels=given.labels,
+            tool_results=[brought.result() for brought in given.tool_results or ()],
+            if_busy=given.if_busy,
+            idempotency_key=given.idempotency_key,
+        )
+        return await self._followed(started, given, context)
+
+    async def meerkat_sessions(self, given: i.SessionsInput, context: Context[Any, Any]) -> r.SessionList:
+        """A page of sessions."""
+        states = {"idle": ("idle",), "running": ("running", "stopping"), "waiting": ("waiting",), None: ()}
+        selection = Selection(
+            labels=given.labels or {},
+            states=states[given.state],  # pyright: ignore[reportArgumentType]  (the keys are the input's literals)
+            archived=bool(given.archived),
+            query=given.query,
+        )
+        listing = await self._realm.reading.list(selection, cursor=given.cursor, offset=given.offset, limit=given.limit)
+        return r.SessionList(
+            sessions=[r.session_view(session) for session in listing.sessions], next_cursor=listing.next_cursor
+        )
+
+    async def meerkat_read(self, given: i.ReadInput, context: Context[Any, Any]) -> r.ReadResult:
+        """A session and one turn of it."""
+        sessions = self._realm.sessions
+        session = await sessions.settled(await self._realm.reading.resolve(given.session_id))
+        turn_id = given.turn_id or (session.turn.turn_id if session.turn is not None else None)
+        if turn_id is not None and given.wait_seconds:
+            await follow(self._realm, context, session.id, turn_id, seconds=given.wait_seconds, stream=False)
+            session = await sessions.settled(session.id)
+        return r.ReadResult(
+            session_ref=f"{self._realm.id}:{session.id}",
+            session=r.session_view(session),
+            turn=await self._turn(session, turn_id, given.max_chars, given.text_offset) if turn_id else None,
+            queued_turns=[queued.turn_id for queued in session.queue] or None,
+        )
+
+    async def meerkat_history(self, given: i.HistoryInput, context: Context[Any, Any]) -> r.HistoryResult:
+        """A page of messages."""
+        session_id = await self._realm.reading.resolve(given.session_id)
+        history = await self._realm.reading.history(session_id, offset=given.offset, limit=given.limit)
+        return r.HistoryResult(
+            session_id=session_id,
+            messages=r.message_views(history.messages, given.max_chars),
+            offset=history.offset,
+            total=history.total,
+            has_more=history.offset + len(history.messages) < history.total,
+        )
+
+    async def meerkat_interrupt(self, given: i.InterruptInput, context: Context[Any, Any]) -> r.InterruptResult:
+        """The end of a turn."""
+        session_id = await self._realm.reading.resolve(given.session_id)
+        said = await self._realm.sessions.interrupt(session_id, expected_turn_id=given.expected_turn_id)
+        return r.InterruptResult(
+            session_id=session_id, interrupted=said.interrupted, ended=said.ended, turn_id=said.turn_id
+        )
+
+    async def meerkat_archive(self, given: i.ArchiveInput, context: Context[Any, Any]) -> r.ArchiveResult:
+        """Into the archive, or out of it."""
+        session_id = await self._realm.reading.resolve(given.session_id)
+        shelf = self._realm.shelf
+        session = await (shelf.restore(session_id) if given.restore else shelf.archive(session_id))
+        return r.ArchiveResult(session_id=session_id, archived=session.state == "archived")
+
+    async def meerkat_fork(self, given: i.ForkInput, context: Context[Any, Any]) -> r.ForkResult:
+        """A copy."""
+        session_id = await self._realm.reading.resolve(given.session_id)
+        fork = await self._realm.shelf.fork(session_id, at_seq=given.at_seq, title=given.title, labels=given.labels)
+        assert fork.forked_from is not None, "a fork says where it comes from"
+        return r.ForkResult(
+            session_id=fork.id,
+            session_ref=f"{self._realm.id}:{fork.id}",
+            forked_from=fork.forked_from,
+            last_seq=fork.seq,
+        )
+
+    async def meerkat_compact(self, given: i.CompactInput, context: Context[Any, Any]) -> r.CompactResult:
+        """A summary in place of the history."""
+        session_id = await self._realm.reading.resolve(given.session_id)
+        messages, chars = await self._realm.shelf.compactable(session_id)
+        if given.dry_run:
+            return r.CompactResult(
+                session_id=session_id, status="preview", messages_replaced=messages, chars_before=chars
+            )
+        started = await self._realm.sessions.compact(session_id)
+        seconds = await self._seconds(given.wait_seconds)
+        assert started.turn_id is not None, "a compaction is a turn"
+        turn = await self._end(started.session_id, started.turn_id, "interrupt", seconds, context, stream=False)
+        return r.CompactResult(
+            session_id=session_id,
+            turn_id=started.turn_id,
+            status=turn.status if turn.status != "idle" else "completed",
+            messages_replaced=messages,
+            chars_before=chars,
+            summary=turn.text or None,
+        )
+
+    async def meerkat_delete(self, given: i.DeleteInput, context: Context[Any, Any]) -> r.DeleteResult:
+        """One session, or the old archived ones."""
+        if (given.session_id is None) == (given.older_than is None):
+            raise InvalidRequest("Give either session_id or older_than.")
+        if given.session_id is not None:
+            session_id = await self._realm.reading.resolve(given.session_id, exact=True)
+            doomed: Sequence[Session] = [await self._realm.sessions.settled(session_id)]
+            plan_id = session_id
+        else:
+            doomed = await self._realm.shelf.archived_before(self._before_ms(given.older_than or ""))
+            named = "\n".join(sorted(f"{session.id}:{session.seq}" for session in doomed))
+            plan_id = f"plan-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
+        ids = [session.id for session in doomed]
+        if given.confirm is not None and given.confirm != plan_id:
+            raise InvalidRequest(
+                "confirm is not what is about to be deleted.",
+                hint="Call without confirm first, look, and send the confirm that it returns.",
+                confirm=plan_id,
+            )
+        if given.confirm is not None:
+            for session_id in ids:
+                await self._realm.shelf.delete(session_id)
+        done = given.confirm is not None
+        return r.DeleteResult(deleted=done, session_ids=ids[:100], total=len(ids), confirm=None if done else plan_id)
+
+    # ── following ──
+
+    async def _followed(self, started: Started, given: i.TurnInput, context: Context[Any, Any]) -> r.TurnResult:
+        if started.turn_id is None:
+            session = await self._realm.journal.load(started.session_id)
+            return r.turn_result(session, self._realm.id, None, max_chars=given.max_chars)
+        seconds = await self._seconds(given.wait_seconds)
+        return await self._end(
+            started.session_id,
+            started.turn_id,
+            given.on_cancel,
+            seconds,
+            context,
+            stream=given.stream,
+            max_chars=given.max_chars,
+        )
+
+    async def _end(
+        self,
+        session_id: str,
+        turn_id: str,
+        on_cancel: str,
+        seconds: float,
+        context: Context[Any, Any],
+        *,
+        stream: bool,
+        max_chars: int = i.TEXT_CHARS,
+    ) -> r.TurnResult:
+        try:
+            await follow(self._realm, context, session_id, turn_id, seconds=seconds, stream=stream)
+        except anyio.get_cancelled_exc_class():
+            await stop_if_asked(self._realm, session_id, turn_id, on_cancel)
+            raise
+        result = await self._turn(await self._realm.sessions.settled(session_id), turn_id, max_chars, 0)
+        if result.status == "failed" and result.error is not None:
+            raise Rejected(result.error, session_id, turn_id)
+        return result
+
+    async def _turn(self, session: Session, turn_id: str, max_chars: int, text_offset: int) -> r.TurnResult:
+        outcome = await self._realm.sessions.outcome(session, turn_id)
+        if not outcome.last_seq:
+            raise InvalidRequest(f"Session {session.id} has no turn {turn_id!r}.", session_id=session.id)
+        return r.turn_result(session, self._realm.id, outcome, max_chars=max_chars, text_offset=text_offset)
+
+    async def _seconds(self, given: float | None) -> float:
+        return given if given is not None else (await self._realm.sessions.config()).limits.wait_seconds
+
+    def _before_ms(self, age: str) -> int:
+        number, unit = re.findall(r"^(\d+)(\w)$", age)[0]
+        return self._realm.journal.clock.now_ms() - int(number) * _SECONDS[unit] * 1000
