@@ -5,14 +5,15 @@ import re
 from typing import Annotated, Any, cast, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic_core import PydanticSerializationError
 
 from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest, LimitExceeded
-from meerkat_mcp.domain.messages import JsonObject, Value
+from meerkat_mcp.domain.messages import JsonObject, Value, legible
 from meerkat_mcp.domain.settings import PROMPT_CHARS_MAX, Budget
 
 CONFIG_BYTES_MAX = 262_144
 
-_SECRET_KEY = re.compile(r"(?:^|_)(?:api_?key|token|secret|password|authorization)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"(?:^|[_-])(?:api[_-]?key|token|secret|password|authorization)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(?:sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|gh[pousr]_[A-Za-z0-9]{20,})")
 
 
@@ -84,7 +85,8 @@ def parse(document: JsonObject) -> Config:
     """Check a document.
 
     Raises:
-        InvalidRequest: an unknown key (the nearest known one is named), a bad value, or a literal secret.
+        InvalidRequest: an unknown key (the nearest known one is named), a bad value, a literal secret, or what
+            could not be read back.
         LimitExceeded: the document is larger than 256 KiB.
     """
     _refuse_secrets(document, "config")
@@ -92,8 +94,13 @@ def parse(document: JsonObject) -> Config:
         config = Config.model_validate(document)
     except ValidationError as exc:
         raise InvalidRequest(f"Invalid config: {explain(exc, Config)}.") from None
-    size = len(config.model_dump_json())
-    if size > CONFIG_BYTES_MAX:
+    try:
+        body = config.model_dump_json().encode()
+    except PydanticSerializationError:
+        body = b""
+    if not body or not legible(body):
+        raise InvalidRequest("Invalid config: nested too deep, or not Unicode.")
+    if (size := len(body)) > CONFIG_BYTES_MAX:
         raise LimitExceeded(f"The config has {size} bytes.", limit="config_bytes", maximum=CONFIG_BYTES_MAX)
     return config
 

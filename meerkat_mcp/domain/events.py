@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import PydanticSerializationError
 
-from meerkat_mcp.domain.messages import JsonObject, StopReason, ToolCall, Usage, Value
+from meerkat_mcp.domain.errors import InvalidRequest
+from meerkat_mcp.domain.messages import JsonObject, StopReason, ToolCall, Usage, Value, legible
 from meerkat_mcp.domain.settings import Settings
 
 E = TypeVar("E", bound="Fact")
@@ -341,8 +343,18 @@ def place(draft: E, *, event_id: str, seq: int, session_id: str, turn_id: str | 
 
 
 def encode(event: Event) -> Recorded:
-    """The event with its JSON, UTF-8. Fields that are None are left out."""
-    return Recorded(event.seq, event.type, event.__pydantic_serializer__.to_json(event, exclude_none=True))
+    """The event with its JSON, UTF-8. Fields that are None are left out.
+
+    Raises:
+        InvalidRequest: nobody could read it back: nested too deep, or half a character (a lone surrogate).
+    """
+    try:
+        body = event.__pydantic_serializer__.to_json(event, exclude_none=True)
+    except PydanticSerializationError:
+        body = b""
+    if not body or not legible(body):
+        raise InvalidRequest(f"The {event.type} cannot be kept: nested too deep, or not Unicode.")
+    return Recorded(event.seq, event.type, body)
 
 
 def schema() -> JsonObject:

@@ -3,11 +3,26 @@
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json
 
 JsonObject: TypeAlias = dict[str, Any]
 
 StopReason = Literal["end", "tool_calls", "length", "refusal", "truncated"]
 """Why a step stopped: it was done, wants tools, ran into `max_tokens`, refused, or the stream broke off."""
+
+
+_LEVELS_TO_SPARE = 16
+
+
+def legible(body: bytes) -> bool:
+    """Whether JSON can be read again, also inside something else: readers stop at 200 levels, writers at 255."""
+    if body.count(b"{") + body.count(b"[") < 100:
+        return True
+    try:
+        from_json(b"[" * _LEVELS_TO_SPARE + body + b"]" * _LEVELS_TO_SPARE)
+    except ValueError:
+        return False
+    return True
 
 
 class Value(BaseModel):

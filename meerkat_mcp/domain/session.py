@@ -10,7 +10,8 @@ All that moves a session lives in this file: `ACCEPTS` says which events each st
 session is afterwards. Both are pure; ids and times come with the events. A turn has exactly one end. While it
 runs, only its owner records, but for five events that anybody may record at any time: a wish to interrupt, a
 queued prompt and its withdrawal, changed settings (they hold from the next turn on), and a fork. In `stopping`
-the owner can still say that a tool had finished, then nothing but the end: that makes the races harmless.
+the owner can still say what was written and that a tool had finished, then nothing but the end: that makes
+the races harmless.
 """
 
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ ACCEPTS: dict[State, tuple[type[e.Fact], ...]] = {
         e.TurnFailed,
         *_BY_OTHERS,
     ),
-    "stopping": (e.ToolExecutionCompleted, e.TurnInterrupted, *_BY_OTHERS),
+    "stopping": (e.TextDelta, e.ReasoningDelta, e.ToolExecutionCompleted, e.TurnInterrupted, *_BY_OTHERS),
     "waiting": (e.ToolExecutionCompleted, e.TurnResumed, e.TurnInterrupted, *_BY_OTHERS),
     "archived": (e.SessionRestored, e.SessionForked),
 }
@@ -128,7 +129,7 @@ class Session(Value):
         """
         if isinstance(event, ACCEPTS[self.state]):
             return
-        if isinstance(event, e.TurnResumed | e.ToolExecutionCompleted) and self.state in ("idle", "running"):
+        if isinstance(event, e.TurnResumed | e.ToolExecutionCompleted) and self.state not in ("new", "archived"):
             raise NotWaiting(f"Session {self.id} waits for no tool results.", session_id=self.id)
         if self.state == "archived":
             raise SessionArchived(
@@ -245,8 +246,7 @@ def _turn_moves(
             return {"state": "running", "turn": _at(turn, event, change), "messages": messages}
         case e.TurnWaiting():
             change = {"status": "waiting", "pending": event.pending_tool_calls}
-            busy_ms = session.busy_ms + now - turn.resumed_ms
-            return {"state": "waiting", "turn": _at(turn, event, change), "busy_ms": busy_ms}
+            return {"state": "waiting", "turn": _at(turn, event, change), "busy_ms": _busy_ms(session, turn, now)}
         case e.InterruptRequested():
             return {"state": "stopping", "turn": _at(turn, event, {"interrupt": event.reason})}
 
@@ -265,8 +265,17 @@ def _turn_ends(session: Session, event: e.TurnEnd) -> dict[str, object]:
     change: dict[str, object] = {"status": _STATUS[event.type], "ended_ms": event.timestamp_ms, "pending": ()}
     if isinstance(event, e.TurnCompleted):
         change["stop_reason"] = event.stop_reason
-    worked_ms = 0 if session.state == "waiting" else event.timestamp_ms - turn.resumed_ms
-    return {"state": "idle", "turn": _at(turn, event, change), "busy_ms": session.busy_ms + worked_ms}
+    if isinstance(event, e.TurnInterrupted) and (event.reason == "owner_lost" or session.state == "stopping"):
+        worked_until_ms = session.updated_ms  # a dead process did not work until somebody found out
+    else:
+        worked_until_ms = event.timestamp_ms
+    busy_ms = session.busy_ms if session.state == "waiting" else _busy_ms(session, turn, worked_until_ms)
+    return {"state": "idle", "turn": _at(turn, event, change), "busy_ms": busy_ms}
+
+
+def _busy_ms(session: Session, turn: Turn, until_ms: int) -> int:
+    """The time worked so far. Two machines' clocks may differ: it never gets less."""
+    return session.busy_ms + max(0, until_ms - turn.resumed_ms)
 
 
 def _step_adds(

@@ -75,7 +75,8 @@ class Transcript:
                 self._complete(event)
             case e.ToolExecutionCompleted():
                 result = ToolResult(tool_use_id=event.tool_use_id, content=event.content, is_error=event.is_error)
-                self._open[event.tool_use_id] = result
+                if event.tool_use_id in self._open:  # a call the conversation does not have needs no answer
+                    self._open[event.tool_use_id] = result
             case e.HistoryCompacted():
                 kept = self.placed if self._whole else []
                 self.placed = [*kept, self._place(event, UserMessage(text=event.summary))]

@@ -40,6 +40,7 @@ class Pen:
         while True:
             await self._wet.wait()
             self._wet = anyio.Event()
-            if drafts := self.rest():
-                await self._write(drafts)
+            with anyio.CancelScope(shield=True):  # what was taken is written, also when the turn is cut short
+                if drafts := self.rest():
+                    await self._write(drafts)
             await anyio.sleep(self._interval_s)

@@ -95,14 +95,16 @@ class Streams:
         self, session_id: str, seq: int, types: Sequence[str], events_max: int, timeout_s: float
     ) -> tuple[Sequence[Recorded], int, bool]:
         async with self._sessions.journal.follow(session_id, after=seq) as log:
+            found = await log.ready()  # what is there comes even when there is no time to wait
             with anyio.move_on_after(timeout_s):
-                while True:
-                    found = await log.ready() or await log.next()
-                    wanted = [recorded for recorded in found if not types or recorded.type in types]
-                    if wanted:
-                        events, more = _fitting(wanted, events_max)
-                        return events, events[-1].seq if more else log.seq, more
-            return (), log.seq, False
+                while not any(_wanted(recorded, types) for recorded in found):
+                    found = await log.next()
+            events, more = _fitting([recorded for recorded in found if _wanted(recorded, types)], events_max)
+            return events, events[-1].seq if more else log.seq, more
+
+
+def _wanted(recorded: Recorded, types: Sequence[str]) -> bool:
+    return not types or recorded.type in types
 
 
 def _fitting(events: Sequence[Recorded], events_max: int) -> tuple[Sequence[Recorded], bool]:

@@ -104,14 +104,15 @@ class TurnRun:
                 return e.TurnLimitReached(limit="max_steps", used=step - 1, maximum=self._plan.max_steps)
             if over := exhausted(session, self._plan.budget, now_ms):
                 return over
-            reply, calls, text = await self._step(session, step)
-            session = await self._record(*warnings(session, self._plan.budget, now_ms))
+            session, reply, calls, text = await self._step(session, step)
+            if told := warnings(session, self._plan.budget, self._journal.clock.now_ms()):
+                await self._record(*told)
             end = await self._called(session, calls) if calls else await self._answered(reply, text)
             if end is not None:
                 return end
 
-    async def _step(self, session: Session, step: int) -> tuple[Reply, list[ToolCall], str]:
-        """One model call, recorded as it goes."""
+    async def _step(self, session: Session, step: int) -> tuple[Session, Reply, list[ToolCall], str]:
+        """One model call, recorded as it goes; the session after it, and what the model said."""
         plan, clock = self._plan, self._journal.clock
         started_ms = clock.now_ms()
         await self._record(e.StepStarted(step=step, provider=plan.provider.name, model=plan.model))
@@ -136,16 +137,14 @@ class TurnRun:
                         reply = part
         if reply is None or reply.stop_reason == "truncated":
             raise ProviderUnavailable("The model's stream broke off before its end.", hint="Prompt again to go on.")
-        await self._record(
-            e.StepCompleted(
-                step=step,
-                stop_reason=reply.stop_reason,
-                usage=reply.usage,
-                items=reply.items,
-                duration_ms=clock.now_ms() - started_ms,
-            )
+        completed = e.StepCompleted(
+            step=step,
+            stop_reason=reply.stop_reason,
+            usage=reply.usage,
+            items=reply.items,
+            duration_ms=clock.now_ms() - started_ms,
         )
-        return reply, calls, text
+        return await self._record(*self._pen.rest(), completed), reply, calls, text
 
     async def _called(self, session: Session, calls: Sequence[ToolCall]) -> e.Event | None:
         """What tool calls make of the turn; None: all were answered here, and the model is asked again."""
@@ -254,11 +253,14 @@ class TurnRun:
             raise _Lost
 
     async def _end(self, end: e.Event) -> None:
+        """Record the end, after the text that was still on its way."""
+        rest = self._pen.rest()
+
         def decide(session: Session) -> Sequence[e.Event]:
             self._own(session)
             asked = session.turn.interrupt if session.turn is not None else None
             final = e.TurnInterrupted(reason=asked) if asked is not None else end
-            return [final.model_copy(update={"turn_id": self._turn_id})]
+            return [draft.model_copy(update={"turn_id": self._turn_id}) for draft in (*rest, final)]
 
         try:
             await self._journal.record(self._session_id, decide)
