@@ -80,10 +80,14 @@ class TurnResumed(Fact):
 
 
 class PromptQueued(Fact):
-    """A prompt to run when the running turn has ended; its `turn_id` is the one it will run under."""
+    """A prompt to run when the running turn has ended; its `turn_id` is the one it will run under.
+
+    `first` puts it before those that are queued already: it interrupted the turn to take its place.
+    """
 
     type: Literal["prompt_queued"] = "prompt_queued"
     prompt: str
+    first: bool = False
 
 
 class PromptDropped(Fact):

@@ -187,7 +187,8 @@ def _changes(session: Session, event: e.Event) -> dict[str, object]:
             return {"state": "idle"}
         case e.PromptQueued():
             assert event.turn_id is not None
-            return {"queue": (*session.queue, Queued(turn_id=event.turn_id, seq=event.seq))}
+            queued = Queued(turn_id=event.turn_id, seq=event.seq)
+            return {"queue": (queued, *session.queue) if event.first else (*session.queue, queued)}
         case e.PromptDropped():
             return {"queue": tuple(queued for queued in session.queue if queued.turn_id != event.turn_id)}
         case e.HistoryCompacted():

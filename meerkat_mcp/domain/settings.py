@@ -21,10 +21,10 @@ Labels = dict[
 class Budget(Value):
     """What a session may use up over its whole life; None is unlimited. Checked before each step and tool call."""
 
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_duration_s: float | None = Field(default=None, gt=0)
-    max_tool_calls: int | None = Field(default=None, ge=0)
-    max_cost_usd: float | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, ge=1, description="Tokens read and written.")
+    max_duration_s: float | None = Field(default=None, gt=0, description="Seconds worked, not waited.")
+    max_tool_calls: int | None = Field(default=None, ge=0, description="Tool calls.")
+    max_cost_usd: float | None = Field(default=None, gt=0, description="US dollars.")
 
     def tightened(self, other: "Budget") -> "Budget":
         """The stricter of the two, limit by limit: a caller can lower the realm's budget, never raise it."""

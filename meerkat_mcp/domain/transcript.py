@@ -60,6 +60,7 @@ class Transcript:
                 self._settle(event)
                 self._say(event, event.prompt)
             case e.OutputRejected():
+                self._settle(event)
                 self._say(event, event.message)
             case e.StepStarted():
                 self._settle(event)
@@ -78,6 +79,7 @@ class Transcript:
                 if event.tool_use_id in self._open:  # a call the conversation does not have needs no answer
                     self._open[event.tool_use_id] = result
             case e.HistoryCompacted():
+                self._settle(event)
                 kept = self.placed if self._whole else []
                 self.placed = [*kept, self._place(event, UserMessage(text=event.summary))]
             case e.TurnCompleted() | e.TurnInterrupted() | e.TurnLimitReached() | e.TurnFailed():

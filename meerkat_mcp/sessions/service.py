@@ -5,7 +5,7 @@ The realm owns the turns; a call only starts one and follows it. Nothing here kn
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 
@@ -14,21 +14,19 @@ from meerkat_mcp.domain.config import Config
 from meerkat_mcp.domain.errors import (
     InvalidRequest,
     LimitExceeded,
-    NotWaiting,
-    ToolResultsMismatch,
 )
 from meerkat_mcp.domain.messages import ToolResult
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.domain.transcript import TurnOutcome, outcome
 from meerkat_mcp.sessions.claims import Started, digest, earlier, same
-from meerkat_mcp.sessions.journal import Journal
+from meerkat_mcp.sessions.decisions import IfBusy, answers, next_turn
+from meerkat_mcp.sessions.journal import Decision, Journal
 from meerkat_mcp.sessions.output import check_schema
 from meerkat_mcp.sessions.plan import Providers, check_budget
 from meerkat_mcp.sessions.turns import Place, Turns
 from meerkat_mcp.stores.base import Claim, KeyTaken
 
-IfBusy = Literal["reject", "interrupt", "queue"]
 INTERRUPT_WAIT_S = 10.0
 OWNER_CHECK_INTERVAL_S = 1.0
 
@@ -114,8 +112,6 @@ class Sessions:
         asked = digest(["resume", session_id, prompt, changes, title, labels, list(tool_results)])
         if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
             return before
-        if if_busy == "interrupt" and not tool_results:
-            await self.interrupt(session_id, reason="superseded")
         session = await self.settled(session_id)
         settings = session.settings.changed(**changes)
         config = await self._checked(prompt, settings)
@@ -132,9 +128,11 @@ class Sessions:
         turn_id = self.journal.clock.new_id()
 
         def decide(current: Session) -> Sequence[e.Event]:
+            owner = self.turns.owner
             if tool_results:
-                return [*changing, *self._answers(current, tool_results, prompt)]
-            return [*changing, *self._next(current, turn_id, prompt, config, if_busy)]
+                return [*changing, *answers(current, tool_results, prompt, owner)]
+            now_ms = self.journal.clock.now_ms()
+            return [*changing, *next_turn(current, turn_id, prompt, owner, if_busy, config, now_ms)]
 
         if session.turn is not None and tool_results:
             turn_id = session.turn.turn_id
@@ -243,44 +241,6 @@ class Sessions:
         self.providers.plan(settings, config)
         return config
 
-    def _next(self, current: Session, turn_id: str, prompt: str, config: Config, if_busy: IfBusy) -> Sequence[e.Event]:
-        if current.state not in ("idle", "archived"):
-            if if_busy == "queue":
-                if len(current.queue) >= config.limits.max_queued_prompts:
-                    raise LimitExceeded(
-                        f"{len(current.queue)} prompts are queued in session {current.id}.",
-                        limit="limits.max_queued_prompts",
-                        maximum=config.limits.max_queued_prompts,
-                    )
-                return [e.PromptQueued(turn_id=turn_id, prompt=prompt)]
-            if current.state == "waiting" and current.turn is not None:
-                raise _mismatch(current, "The session waits for tool results, not for a prompt.")
-            raise current.busy()
-        check_budget(current, current.settings.budget.tightened(config.budget), self.journal.clock.now_ms())
-        return [e.TurnStarted(turn_id=turn_id, prompt=prompt, owner=self.turns.owner)]
-
-    def _answers(self, current: Session, results: Sequence[ToolResult], prompt: str) -> Sequence[e.Event]:
-        turn = current.turn
-        if current.state != "waiting" or turn is None:
-            raise NotWaiting(
-                f"Session {current.id} waits for no tool results.",
-                hint="Prompt it without tool_results.",
-                session_id=current.id,
-            )
-        names = {call.tool_use_id: call.tool_name for call in turn.pending}
-        given = [result.tool_use_id for result in results]
-        if sorted(given) != sorted(names):
-            raise _mismatch(current, "tool_results must answer every pending call exactly once.")
-        return [
-            *(
-                e.ToolExecutionCompleted(
-                    turn_id=turn.turn_id, tool_name=names[result.tool_use_id], **result.model_dump()
-                )
-                for result in results
-            ),
-            e.TurnResumed(turn_id=turn.turn_id, prompt=prompt, owner=self.turns.owner),
-        ]
-
     async def _answered_before(self, session: Session, results: Sequence[ToolResult]) -> Started | None:
         """The turn that these very results were brought to already: a caller whose reply was lost sends them again."""
         if session.state == "waiting" or session.turn is None:
@@ -294,26 +254,38 @@ class Sessions:
             return Started(session.id, session.turn.turn_id)
         return None
 
-    async def _admit(self, session_id: str, decide: Any, claim: Claim | None, turn_id: str) -> Started:
-        """Record the beginning of a turn and work on it; neither without the other."""
+    async def _admit(self, session_id: str, decide: Decision, claim: Claim | None, turn_id: str) -> Started:
+        """Record the beginning of a turn and work on it; neither without the other. A queued one needs no place."""
         config = await self.config()
-        place = await self.turns.reserve(config.limits.max_concurrent_turns)
+        place, full = await self._place(config)
+
+        def admit(current: Session) -> Sequence[e.Event]:
+            drafts = decide(current)
+            if full is not None and any(isinstance(draft, e.TurnStarted | e.TurnResumed) for draft in drafts):
+                raise full
+            return drafts
+
         with anyio.CancelScope(shield=True):
             try:
-                session = await self.journal.record(session_id, decide, claim=claim)
+                session = await self.journal.record(session_id, admit, claim=claim)
                 plan = self.providers.plan(session.settings, config)
+                ours = session.active and session.turn is not None and session.turn.turn_id == turn_id
+                if ours and place is not None:
+                    self.turns.start(session, plan, place, then=self._go_on)
+                    place = None
             except KeyTaken as exc:
-                place.free()
                 assert claim is not None, "only a claim's key can be taken"
                 return same(exc.claim, claim.digest)
-            except BaseException:
-                place.free()
-                raise
-            if session.active and session.turn is not None and session.turn.turn_id == turn_id:
-                self.turns.start(session, plan, place, then=self._go_on)
-            else:
-                place.free()  # it was queued
+            finally:
+                if place is not None:
+                    place.free()
         return Started(session_id, turn_id)
+
+    async def _place(self, config: Config) -> tuple[Place | None, LimitExceeded | None]:
+        try:
+            return await self.turns.reserve(config.limits.max_concurrent_turns), None
+        except LimitExceeded as full:
+            return None, full
 
     async def _go_on(self, session_id: str, place: Place) -> None:
         """Begin the next queued prompt in the place of the turn that ended."""
@@ -371,14 +343,3 @@ def _pending(session: Session, turn_id: str) -> bool:
     if any(queued.turn_id == turn_id for queued in session.queue):
         return True
     return session.active and session.turn is not None and session.turn.turn_id == turn_id
-
-
-def _mismatch(session: Session, message: str) -> ToolResultsMismatch:
-    assert session.turn is not None, "a session waits within a turn"
-    return ToolResultsMismatch(
-        message,
-        hint="Send tool_results for exactly these ids, or end the turn with meerkat_interrupt.",
-        session_id=session.id,
-        turn_id=session.turn.turn_id,
-        expected=[call.tool_use_id for call in session.turn.pending],
-    )

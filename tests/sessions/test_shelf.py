@@ -23,7 +23,7 @@ async def test_a_fork_at_an_event_ends_there(realm):
     middle = (await realm.journal.load(origin.session_id)).seq
     await resume(realm, origin.session_id, "two")
     fork = await realm.shelf.fork(origin.session_id, at_seq=middle)
-    assert [placed.message.text for placed in (await realm.reading.history(fork.id)).messages][0] == "one"
+    assert (await realm.reading.history(fork.id)).messages[0].message.text == "one"
     assert (await realm.reading.history(fork.id)).total == 2
 
 
