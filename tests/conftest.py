@@ -1,4 +1,4 @@
-"""What every test has."""
+"""What more than one room of tests uses: the event loop, and nothing else."""
 
 import pytest
 

@@ -23,7 +23,7 @@ from io import BytesIO
 from typing import Any, Literal
 
 import anyio
-import mcp_types as rpc
+import mcp.types as rpc
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from mcp.server import MCPServer
 from mcp.shared.message import SessionMessage
@@ -35,7 +35,7 @@ TICK_BYTES = 16 * 1024  # what senders may add before they must let the loop wri
 CHUNK_BYTES = 64 * 1024  # what is read at once: the size of a Linux pipe
 EOF_GRACE_SECONDS = 0.2  # for the lines before an EOF to be taken up
 FLUSH_LIMIT_SECONDS = 1.0  # from the end on, for the client to read what was written for it
-TEARDOWN_LIMIT_SECONDS = 1.5  # from the end on, for the server to return: clients kill after 2 s
+TEARDOWN_LIMIT_SECONDS = 1.2  # from the end on, for the server to return: clients kill after 2 s in all
 PARENT_POLL_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
@@ -346,10 +346,11 @@ class _Threads:
 
 def _claim_standard_streams() -> tuple[int, int]:
     """Move fds 0 and 1 out of reach of stray prints and child processes; return where they are now."""
-    nowhere = os.open(os.devnull, os.O_RDWR)  # takes the place of a standard stream that is closed
+    nowhere = os.open(os.devnull, os.O_RDONLY)
     source, sink = os.dup(0), os.dup(1)
     os.dup2(nowhere, 0)
     os.dup2(2, 1)
+    os.close(nowhere)
     if sys.platform == "win32":  # children inherit Win32 handles, which dup2 leaves as they were
         from mcp.os.win32.utilities import rebind_std_handle_to_fd
 

@@ -123,6 +123,7 @@ class Sessions:
         changing = [] if changed == e.SettingsChanged() else [changed]
         if not prompt and not tool_results:
             return await self._configure(session_id, changing)
+        _check_results(tool_results, config.limits.max_tool_result_chars)
         if tool_results and (again := await self._answered_before(session, tool_results)):
             return again
         turn_id = self.journal.clock.new_id()
@@ -343,3 +344,14 @@ def _pending(session: Session, turn_id: str) -> bool:
     if any(queued.turn_id == turn_id for queued in session.queue):
         return True
     return session.active and session.turn is not None and session.turn.turn_id == turn_id
+
+
+def _check_results(results: Sequence[ToolResult], most: int) -> None:
+    for result in results:
+        if len(result.content) > most:
+            raise LimitExceeded(
+                f"The result of {result.tool_use_id} has {len(result.content)} characters.",
+                hint="Shorten it, or raise the limit in the realm's config.",
+                limit="limits.max_tool_result_chars",
+                maximum=most,
+            )

@@ -3,8 +3,8 @@
 A backend is one class that meets `Store`. The rules every one of them keeps, and one contract suite tests:
 
 - **One door.** Events enter a log by `append` only. An append is all or nothing. Its events follow the last
-  one of the log directly (`seq` of the first = last + 1), else `SequenceConflict`: that is the whole
-  concurrency control, across tasks, processes and machines.
+  one of the log directly (`seq` of the first = last + 1; a fork brings the holes of its origin along), else
+  `SequenceConflict`: that is the whole concurrency control, across tasks, processes and machines.
 - **Two tiers.** When an append with a recorded event returns, the events survive the death of the process and
   the power cut. One of deltas alone is visible to every reader when it returns, and survives the process.
 - **Superseding.** An append may remove deltas that it completes. Nothing else is ever removed from a log
@@ -29,6 +29,8 @@ from meerkat_mcp.domain.session import Session, State
 
 READ_EVENTS_MAX = 1000
 LIST_SESSIONS_MAX = 200
+
+_COMPLETES = frozenset({"text_complete", "reasoning_complete"})
 
 
 class SequenceConflict(Exception):
@@ -59,7 +61,8 @@ class Append:
     """Events that enter a log together.
 
     `session` is the session after them. `shown` says that a list shows something else now, so that the
-    session itself is kept anew. `supersedes` is the first seq of the deltas that these events complete.
+    session itself is kept anew. `supersedes` is the first seq of the deltas that these events complete. A claim
+    is for a turn of this session; where both its key and the place in the log are taken, `KeyTaken` is raised.
     """
 
     session: Session
@@ -73,6 +76,19 @@ class Append:
         """Whether it has to reach the disk before it is told of."""
         return not all(recorded.is_delta for recorded in self.events)
 
+    @property
+    def begins(self) -> bool:
+        """Whether the log begins with it; else there must be one."""
+        return self.events[0].seq == 1
+
+    @property
+    def superseded(self) -> range:
+        """Where the deltas are that go: up to the last text that is completed here, so they may be among `events`."""
+        if self.supersedes is None:
+            return range(0)
+        complete = (recorded.seq for recorded in self.events if recorded.type in _COMPLETES)
+        return range(self.supersedes, max(complete, default=self.events[0].seq))
+
 
 class Cursor(Value):
     """A place in the list of sessions: everything after the session with these."""
@@ -82,12 +98,17 @@ class Cursor(Value):
 
 
 class Selection(Value):
-    """Which sessions to list. `labels` must all match; `query` is looked for in id, title and labels."""
+    """Which sessions to list. `labels` must all match; `query` begins the id or is in what `found_by` says."""
 
     labels: dict[str, str] = Field(default_factory=dict)
     states: tuple[State, ...] = ()
     archived: bool | None = False
     query: str = ""
+
+
+def found_by(session: Session) -> str:
+    """The text that a query, casefolded too, is looked for in: the title and each `key=value` of the labels."""
+    return "\n".join((session.title, *(f"{key}={value}" for key, value in session.labels.items()))).casefold()
 
 
 class Stream(Value):
@@ -125,7 +146,10 @@ class Store(Protocol):
         ...
 
     def changes(self) -> AsyncIterator[Collection[str]]:
-        """The ids of sessions in which another process recorded something, as it happens."""
+        """The ids of sessions in which another process recorded something since the store was opened, as it happens.
+
+        For one reader at a time; one that comes after it begins with what that one was told last.
+        """
         ...
 
     # ── sessions ──
@@ -140,7 +164,11 @@ class Store(Protocol):
         ...
 
     async def delete(self, session_id: str) -> None:
-        """Remove every byte of a session, from the files too. Deleting what is not there is fine."""
+        """Remove every byte of a session, from the files too: its log, claims and streams.
+
+        Deleting what is not there is fine. StoreUnavailable can mean here that the session is gone and some bytes are
+        not yet; then it helps to delete it again. Several at once cost little more than one.
+        """
         ...
 
     async def claim(self, key: str) -> Claim | None:
@@ -158,7 +186,7 @@ class Store(Protocol):
 
     # ── streams ──
     async def put_stream(self, stream: Stream) -> None:
-        """Open a stream, or move it."""
+        """Open a stream, or move it. Raises SessionNotFound."""
         ...
 
     async def stream(self, stream_id: str) -> Stream | None:
@@ -191,5 +219,5 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what is queued and let go of everything."""
+        """Finish what is queued and let go of everything; closing twice is fine."""
         ...

@@ -144,6 +144,16 @@ async def test_tool_results_answer_every_pending_call_exactly_once(realm, brough
     assert (await realm.journal.load(started.session_id)).state == "waiting"
 
 
+async def test_a_tool_result_over_the_limit_is_refused_and_the_turn_still_waits(realm):
+    await realm.set_config({"limits": {"max_tool_result_chars": 100}})
+    started, _ = await run(realm, CALL, tools=(WEATHER,))
+    with pytest.raises(LimitExceeded):
+        await realm.sessions.resume(
+            started.session_id, tool_results=[ToolResult(tool_use_id="call_1_1", content="x" * 101)]
+        )
+    assert (await resume(realm, started.session_id, tool_results=[RAIN])).status == "completed"
+
+
 async def test_a_plain_prompt_to_a_waiting_session_names_what_it_waits_for(realm):
     started, _ = await run(realm, CALL, tools=(WEATHER,))
     with pytest.raises(ToolResultsMismatch):

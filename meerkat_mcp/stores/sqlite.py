@@ -1,0 +1,337 @@
+"""The realm in one SQLite file, shared by any number of processes on one machine.
+
+`sql/0001_realm.sql` says what the file looks like, `sqlite_writer` how it is written. There are two ways to read it.
+What is small is read here and now, on the event loop: that takes 10 to 70 us, a sixth of a hop to another thread. But
+nothing here waits: what is large, has to search, or finds the file locked is read in a thread.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from pydantic import ValidationError
+
+from meerkat_mcp.domain.config import Versioned
+from meerkat_mcp.domain.errors import Corrupt, SessionNotFound
+from meerkat_mcp.domain.events import Recorded
+from meerkat_mcp.domain.messages import JsonObject
+from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.session import Session, advance
+from meerkat_mcp.stores import sqlite_library
+from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, Cursor, Selection, Store, Stream
+from meerkat_mcp.stores.doorbell import Doorbell
+from meerkat_mcp.stores.filelock import FileLock
+from meerkat_mcp.stores.sqlite_file import FILE_NAME, Thread, erase, open_reader, open_writer
+from meerkat_mcp.stores.sqlite_instances import EXPIRES, Instances
+from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, closed, is_busy, refused_by_system, translated
+from meerkat_mcp.stores.sqlite_writer import CLAIM, LAST_POSITION, Writer
+
+SMALL_ROWS_MAX = 200
+HEARING_INTERVAL_S = 0.005
+"""What follows a quiet time is heard at once; in a flood of commits it is enough to look this often."""
+
+_CONFIG = "SELECT generation, config FROM realm"
+_CHANGED = "SELECT id FROM sessions WHERE number IN (SELECT session FROM events WHERE position > ? AND position <= ?)"
+_PUT_STREAM = (
+    "INSERT OR REPLACE INTO streams (id, session, used_ms, body) SELECT ?, number, ?, ? FROM sessions WHERE id = ?"
+)
+
+
+class SQLiteStore:
+    """Made by `open`, for the event loop it was opened in."""
+
+    sqlite_version = sqlite_library.sqlite_version
+    warnings = sqlite_library.warnings
+    """What a person should know about that version."""
+
+    def __init__(
+        self,
+        path: Path,
+        owned: AsyncExitStack,
+        *,
+        bell: Doorbell,
+        writer: Writer,
+        reader: Thread,
+        inline: Connection,
+        instances: Instances,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self.path = path
+        self.bell = bell
+        self.writer = writer
+        self._owned = owned
+        self._reader = reader
+        self._inline = inline
+        self._instances = instances
+        self._clock_ms = clock_ms
+        self._closed = False
+        self._seen = 0
+
+    @classmethod
+    async def open(cls, folder: Path, *, clock_ms: Callable[[], int], use_inotify: bool | None = None) -> "SQLiteStore":
+        """The store in this folder, made if it is not there.
+
+        Raises:
+            StoreUnavailable: it cannot be opened, or a newer version of this program wrote it.
+            Corrupt: the file is damaged, or another program's.
+        """
+        path = folder / FILE_NAME
+        async with AsyncExitStack() as owned:
+            try:
+                _make(folder)
+                lock = owned.enter_context(closing(FileLock(folder / "realm.lock")))
+                bell = owned.enter_context(closing(Doorbell(folder / "realm.bell", use_inotify=use_inotify)))
+                thread = Thread(lambda: open_writer(path, lock))
+                await thread
+            except OSError as error:
+                raise refused_by_system(error, folder) from error
+            writer = Writer(thread, path, lock, bell)
+            owned.push_async_callback(writer.close)
+            instances = owned.enter_context(closing(Instances(folder / "instances")))
+            reader = Thread(lambda: open_reader(path))
+            await reader
+            owned.push_async_callback(reader.close)
+            inline = owned.enter_context(closing(open_reader(path, busy_timeout_s=0)))
+            store = cls(
+                path,
+                owned,
+                bell=bell,
+                writer=writer,
+                reader=reader,
+                inline=inline,
+                instances=instances,
+                clock_ms=clock_ms,
+            )
+            store._seen = await store._last_position()
+            store._owned = owned.pop_all()
+        return store
+
+    async def close(self) -> None:
+        """See `Store`. The writer goes last, so that SQLite's own checkpoint at the end is made under the lock."""
+        if not self._closed:
+            self._closed = True
+            await self._owned.aclose()
+
+    # ── logs ──
+
+    async def append(self, append: Append) -> None:
+        """See `Store`."""
+        await self.writer.append(append)
+
+    async def load(self, session_id: str) -> Session:
+        """See `Store`."""
+        rows = await self._rows("SELECT body FROM sessions WHERE id = ?", (session_id,))
+        if not rows:
+            raise SessionNotFound(f"There is no session {session_id[:100]!r}.", session_id=session_id)
+        try:
+            session = Session.model_validate_json(rows[0][0])
+            while events := await self.read(session_id, after=session.seq, limit=SMALL_ROWS_MAX):
+                for recorded in events:
+                    session = advance(session, recorded.event)
+        except ValidationError as error:
+            raise Corrupt(f"Session {session_id} cannot be read.", session_id=session_id) from error
+        return session
+
+    async def read(
+        self,
+        session_id: str,
+        *,
+        after: int = 0,
+        limit: int = READ_EVENTS_MAX,
+        types: Collection[str] = (),
+        through: int | None = None,
+    ) -> Sequence[Recorded]:
+        """See `Store`."""
+        where, parameters = "seq > ?", [session_id, after]
+        if through is not None:
+            where, parameters = where + " AND seq <= ?", [*parameters, through]
+        if types:
+            where, parameters = where + f" AND type IN ({_marks(types)})", [*parameters, *types]
+        rows = await self._rows(
+            "SELECT seq, type, body FROM events WHERE session = (SELECT number FROM sessions WHERE id = ?)"
+            f" AND {where} ORDER BY seq LIMIT ?",
+            (*parameters, limit),
+            small=limit <= SMALL_ROWS_MAX and not types,
+        )
+        if len(rows) == limit:
+            await anyio.lowlevel.checkpoint()  # who reads on and on must let others in between
+        return [Recorded(*row) for row in rows]
+
+    async def changes(self) -> AsyncGenerator[Collection[str]]:
+        """See `Store`."""
+        while not self._closed:
+            through = await self._last_position()
+            changed: set[str] = set()
+            for after, last in self.writer.spans.between(self._seen, through):
+                rows = await self._rows(_CHANGED, (after, last), small=last - after <= SMALL_ROWS_MAX)
+                changed.update(session_id for (session_id,) in rows)
+            if changed:
+                yield changed
+            self._seen = through
+            try:
+                await anyio.sleep(HEARING_INTERVAL_S)
+                await self.bell.wait()
+            except anyio.ClosedResourceError:
+                return
+
+    # ── sessions ──
+
+    async def sessions(
+        self, selection: Selection, *, after: Cursor | None = None, offset: int = 0, limit: int = 50
+    ) -> Sequence[Session]:
+        """See `Store`."""
+        conditions, parameters = _conditions(selection)
+        searching = len(conditions) > 1 or offset > 0 or limit > SMALL_ROWS_MAX
+        if after is not None:
+            conditions.append("(updated_ms, id) < (?, ?)")
+            parameters += [after.updated_ms, after.session_id]
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        rows = await self._rows(
+            f"SELECT body FROM sessions {where} ORDER BY updated_ms DESC, id DESC LIMIT ? OFFSET ?",
+            (*parameters, limit, offset),
+            small=not searching,
+        )
+        return [Session.model_validate_json(body) for (body,) in rows]
+
+    async def matching(self, prefix: str, *, limit: int) -> Sequence[str]:
+        """See `Store`."""
+        rows = await self._rows(
+            "SELECT id FROM sessions WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?",
+            (prefix, prefix + chr(0x10FFFF), limit),
+        )
+        return [session_id for (session_id,) in rows]
+
+    async def delete(self, session_id: str) -> None:
+        """See `Store`."""
+
+        def delete(connection: Connection) -> None:
+            if connection.execute("DELETE FROM sessions WHERE id = ?", (session_id,)).rowcount:
+                connection.execute("UPDATE realm SET erasing = 1")
+
+        await self.writer.change(delete)
+        await self.writer.locked(erase)
+
+    async def claim(self, key: str) -> Claim | None:
+        """See `Store`."""
+        rows = await self._rows(CLAIM, (key,))
+        return Claim(*rows[0]) if rows else None
+
+    # ── config ──
+
+    async def config(self) -> Versioned:
+        """See `Store`."""
+        return _versioned(await self._rows(_CONFIG))
+
+    async def put_config(self, document: JsonObject, *, expected: int | None) -> Versioned:
+        """See `Store`."""
+
+        def put(connection: Connection) -> Versioned:
+            changed = _versioned(connection.execute(_CONFIG).fetchall()).changed(document, expected)
+            row = (changed.generation, json.dumps(changed.document))
+            connection.execute("UPDATE realm SET generation = ?, config = ?", row)
+            return changed
+
+        return await self.writer.change(put)
+
+    # ── streams ──
+
+    async def put_stream(self, stream: Stream) -> None:
+        """See `Store`."""
+        row = (stream.stream_id, stream.used_ms, stream.model_dump_json().encode(), stream.session_id)
+        if not await self._changed(_PUT_STREAM, row):
+            raise SessionNotFound(f"There is no session {stream.session_id!r}.", session_id=stream.session_id)
+
+    async def stream(self, stream_id: str) -> Stream | None:
+        """See `Store`."""
+        rows = await self._rows("SELECT body FROM streams WHERE id = ?", (stream_id,))
+        return Stream.model_validate_json(rows[0][0]) if rows else None
+
+    async def close_stream(self, stream_id: str) -> bool:
+        """See `Store`."""
+        return await self._changed("DELETE FROM streams WHERE id = ?", (stream_id,)) > 0
+
+    async def prune_streams(self, *, used_before_ms: int) -> int:
+        """See `Store`."""
+        return await self._changed("DELETE FROM streams WHERE used_ms < ?", (used_before_ms,))
+
+    # ── instances ──
+
+    async def renew(self, instance: Instance) -> None:
+        """See `Store`."""
+        now_ms = self._clock_ms()
+        await self.writer.change(partial(self._instances.renew, instance=instance, now_ms=now_ms), durable=False)
+
+    async def alive(self, incarnation: str, *, now_ms: int) -> bool:
+        """See `Store`. A process does not doubt itself, however late it comes to renew its lease."""
+        if incarnation in self._instances.own:
+            return True
+        rows = await self._rows(EXPIRES, (incarnation,))
+        return bool(rows) and self._instances.lives(incarnation, expires_ms=rows[0][0], now_ms=now_ms)
+
+    async def retire(self, incarnation: str) -> None:
+        """See `Store`."""
+        await self.writer.change(partial(self._instances.retire, incarnation=incarnation), durable=False)
+
+    # ── how it is done ──
+
+    async def _last_position(self) -> int:
+        ((position,),) = await self._rows(LAST_POSITION)
+        return position
+
+    async def _rows(self, sql: str, parameters: tuple[Any, ...] = (), *, small: bool = True) -> list[tuple[Any, ...]]:
+        """All rows of a query; one that is not `small` is made in the reader's thread."""
+        if self._closed:
+            raise closed(self.path)
+        try:
+            if small:
+                try:
+                    return self._inline.execute(sql, parameters).fetchall()
+                except LibraryError as error:
+                    if not is_busy(error):
+                        raise
+            return await self._reader.run(lambda connection: connection.execute(sql, parameters).fetchall())
+        except LibraryError as error:
+            raise translated(error, self.path) from error
+
+    async def _changed(self, sql: str, parameters: tuple[Any, ...]) -> int:
+        """How many rows a statement changed, of those that a power cut may undo."""
+        return await self.writer.change(lambda connection: connection.execute(sql, parameters).rowcount, durable=False)
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _conditions(selection: Selection) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    parameters: list[Any] = []
+    if selection.archived is not None:
+        conditions.append("archived = ?")
+        parameters.append(selection.archived)
+    if selection.states:
+        conditions.append(f"state IN ({_marks(selection.states)})")
+        parameters += selection.states
+    for label in selection.labels.items():
+        conditions.append("number IN (SELECT session FROM labels WHERE key = ? AND value = ?)")
+        parameters += label
+    if selection.query:
+        conditions.append("(instr(lower(id), ?) = 1 OR instr(found_by, ?))")
+        parameters += [selection.query.casefold()] * 2
+    return conditions, parameters
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _versioned(rows: list[tuple[Any, ...]]) -> Versioned:
+    ((generation, document),) = rows
+    return Versioned(generation=generation, document=json.loads(document))
+
+
+_: type[Store] = SQLiteStore

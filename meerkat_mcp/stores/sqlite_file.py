@@ -1,0 +1,179 @@
+"""The file of a realm: how it is opened, recognised, brought up to date, and cleaned of what was deleted."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+
+from meerkat_mcp.domain.errors import Corrupt, StoreUnavailable
+from meerkat_mcp.stores.filelock import FileLock
+from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, connect, is_busy, translated
+
+FILE_NAME = "realm.sqlite3"
+APPLICATION_ID = 0x6D65726B  # "merk": what the command `file` shows, and what tells our files from others'
+BUSY_TIMEOUT_S = 10.0
+"""Our own processes queue at the file lock; this is how long a stranger (a backup, a shell) may hold up a write."""
+OPEN_WAIT_S = 30.0
+
+_WRITER_PRAGMAS = (
+    "foreign_keys = ON",
+    "wal_autocheckpoint = 1000",
+    "cache_size = -16000",
+    "temp_store = MEMORY",
+    "mmap_size = 0",
+    # On macOS alone: an fsync there does not reach the disk, which would break what `append` promises.
+    "fullfsync = ON",
+    "checkpoint_fullfsync = ON",
+)
+_READER_PRAGMAS = ("query_only = ON", "cache_size = -8000", "temp_store = MEMORY", "mmap_size = 0")
+
+T = TypeVar("T")
+
+
+class Thread(aiosqlite.Connection):
+    """A connection that lives in a thread of its own and runs whole functions there: one hop for many statements."""
+
+    def __init__(self, opened: Callable[[], Connection]) -> None:
+        super().__init__(opened, 64)
+        # A thread that stands in line for a lock that is never given back must not keep the process from ending.
+        self._thread.daemon = True
+
+    def run(self, function: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        """What `function` returns, called with the connection in its thread; what has begun there is not cancelled.
+
+        This is aiosqlite's own `_execute`, without the coroutine: an append is 15 us faster for it.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((future, lambda: function(self._conn)))  # pyright: ignore[reportUnknownMemberType]
+        return future
+
+
+def open_writer(path: Path, lock: FileLock) -> Connection:
+    """The connection that writes; creates the file and brings it up to date. Raises StoreUnavailable, Corrupt."""
+    lock.acquire(timeout_s=OPEN_WAIT_S)
+    try:
+        # SQLite gives the files beside it the same permissions.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        try:
+            connection = connect(path, busy_timeout_s=BUSY_TIMEOUT_S, pragmas=())
+            try:
+                _prepare(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+        except LibraryError as error:
+            raise translated(error, path) from error
+        return connection
+    finally:
+        lock.release()
+
+
+def open_reader(path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Connection:
+    """A connection that cannot write. Raises StoreUnavailable, Corrupt."""
+    try:
+        return connect(path, busy_timeout_s=busy_timeout_s, pragmas=_READER_PRAGMAS)
+    except LibraryError as error:
+        raise translated(error, path) from error
+
+
+def newer(connection: Connection) -> StoreUnavailable | None:
+    """Why this program cannot use the file: a newer one brought it up to its own date, perhaps while we had it open."""
+    try:
+        version = _number(connection, "PRAGMA user_version")
+    except LibraryError:
+        return None  # then something else is wrong, and was said already
+    if version <= len(_MIGRATIONS):
+        return None
+    return StoreUnavailable(
+        f"The realm's file has version {version}; this meerkat_mcp knows versions up to {len(_MIGRATIONS)}.",
+        hint="Update this meerkat_mcp to the one that wrote the file, or use another realm.",
+        version=version,
+        known=len(_MIGRATIONS),
+    )
+
+
+def erase(connection: Connection) -> None:
+    """Remove what unused parts of the file still hold of deleted sessions. Raises StoreUnavailable.
+
+    `secure_delete` would not do: where SQLite moves rows between pages it leaves copies in their unused middle (after
+    one of ten deletions in a trial). VACUUM writes the file anew, about 2 s for a million events, and the checkpoint
+    empties the write-ahead log.
+    """
+    if not _number(connection, "SELECT erasing FROM realm"):
+        return
+    connection.execute("VACUUM")
+    if not _checkpoint(connection):
+        raise StoreUnavailable(
+            "The session is deleted, but somebody still reads the file as it was: some of its bytes are left in it.",
+            hint="Delete it once more to have them removed; else whoever opens the realm next removes them.",
+        )
+    connection.execute("UPDATE realm SET erasing = 0")
+
+
+def close_writer(connection: Connection) -> None:
+    """Move everything into the file itself, unless somebody reads it just now, and let go of it; under the lock."""
+    try:
+        connection.execute("PRAGMA busy_timeout = 0")
+        _checkpoint(connection)
+    finally:
+        connection.close()
+
+
+def _prepare(connection: Connection, path: Path) -> None:
+    application, tables = _number(connection, "PRAGMA application_id"), "SELECT count(*) FROM sqlite_master"
+    if application != APPLICATION_ID and (application or _number(connection, tables)):
+        raise Corrupt(
+            f"{path.name} is the SQLite database of another program.",
+            hint="Move it out of the realm's folder, or use another realm.",
+        )
+    if too_new := newer(connection):
+        raise too_new
+    if (mode := connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
+        raise StoreUnavailable(
+            f"{path.name} cannot be shared between processes here (journal mode {mode}).",
+            hint="Put the state root on a local disk, with --state-root.",
+        )
+    for pragma in _WRITER_PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    for version in range(_number(connection, "PRAGMA user_version") + 1, len(_MIGRATIONS) + 1):
+        _migrate(connection, version)
+    with suppress(StoreUnavailable, LibraryError):  # else the note stays, and the next one who opens it tries
+        erase(connection)
+
+
+def _migrate(connection: Connection, version: int) -> None:
+    stamp = f"PRAGMA user_version = {version}; PRAGMA application_id = {APPLICATION_ID};"
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{_MIGRATIONS[version - 1]}\n{stamp}\nCOMMIT;")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _checkpoint(connection: Connection) -> bool:
+    """Move the write-ahead log into the file and leave it empty; False when a reader was in the way to the end."""
+    try:
+        return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    except LibraryError as error:
+        if is_busy(error):
+            return False
+        raise
+
+
+def _number(connection: Connection, sql: str) -> int:
+    return connection.execute(sql).fetchone()[0]
+
+
+def _migrations() -> tuple[str, ...]:
+    """The scripts in `sql`, `0001_…` first; a realm's file counts how many it has seen."""
+    scripts = sorted((files("meerkat_mcp.stores") / "sql").iterdir(), key=lambda script: script.name)
+    return tuple(script.read_text(encoding="utf-8") for script in scripts if script.name.endswith(".sql"))
+
+
+_MIGRATIONS = _migrations()
