@@ -1,0 +1,246 @@
+"""What one can type: commands, flags, and the short forms that stand for longer ones."""
+
+import argparse
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from meerkat_mcp.cli import values
+from meerkat_mcp.domain.errors import InvalidRequest
+
+GLOBAL_DEFAULTS: dict[str, Any] = {
+    "realm": None,
+    "isolated": False,
+    "instance": None,
+    "realm_backend": None,
+    "state_root": None,
+    "context_root": None,
+    "log_level": "warning",
+    "json": False,
+    "command": None,
+}
+_TAKES_VALUE = (
+    "--realm",
+    "--instance",
+    "--realm-backend",
+    "--state-root",
+    "--context-root",
+    "--log-level",
+)
+_TAKES_NONE = ("--isolated", "--json")
+_STATES = ("idle", "running", "waiting")
+
+RUN_NOTES = """A session reference is a full id, its first 4 or more characters, last, ~N (~2 is the second most
+recent), or realm:id. `--resume "Keep going"` alone resumes the last session; the word `run` may be left out
+before flags. The prompt comes from stdin when it is - or left out and stdin is no terminal.
+Ctrl-C ends the turn, and the session keeps what it had finished.
+Exit codes: 0 done, 1 interrupted, at a limit, or a bug, 2 a wrong request, 4 not found, 5 a conflict, 6 not
+permitted, 7 over a limit, 8 provider or store unavailable, 9 damaged, 130 Ctrl-C.
+Every command takes --realm, --json and more: meerkat-mcp --help."""
+
+GLOBAL_NOTE = "Every command takes --realm, --json and more: meerkat-mcp --help."
+
+Commands = Any  # argparse does not name the type of what add_subparsers returns
+
+
+class Parser(ArgumentParser):
+    """Wrong usage is an error like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InvalidRequest."""
+        raise InvalidRequest(f"{message[0].upper()}{message[1:]}.", hint=f"{self.prog} --help shows what there is.")
+
+
+def parsed(words: Sequence[str]) -> Namespace:
+    """What `meerkat-mcp` was told. Raises InvalidRequest; SystemExit after showing help."""
+    parser = _parser()
+    args = parser.parse_args(_expanded(words), namespace=Namespace(**GLOBAL_DEFAULTS, version=False))
+    if args.version:
+        args.command = "realm:version"
+    if args.command is None:
+        raise InvalidRequest(
+            "No command was given.",
+            hint="meerkat-mcp tour shows what this is; serve is for an MCP host; --help lists all commands.",
+        )
+    return args
+
+
+def parsed_to_serve(words: Sequence[str]) -> Namespace:
+    """What `rkat-mcp` was told."""
+    parser = Parser(
+        prog="rkat-mcp",
+        parents=[_globals(shown=True)],
+        allow_abbrev=False,
+        description="Serve MCP on stdin and stdout: what `meerkat-mcp serve` does.",
+    )
+    parser.add_argument("--version", action="store_true", help="say the version and leave")
+    _add_serve_flags(parser)
+    args = parser.parse_args(list(words), namespace=Namespace(**GLOBAL_DEFAULTS))
+    args.command = "realm:version" if args.version else "serve:serve"
+    return args
+
+
+def _expanded(words: Sequence[str]) -> list[str]:
+    """With the word `run` where only its flags were said: `--resume "Keep going"`."""
+    at = 0
+    while at < len(words):
+        if words[at] in _TAKES_VALUE:
+            at += 2
+        elif words[at] in _TAKES_NONE or words[at].partition("=")[0] in _TAKES_VALUE:
+            at += 1
+        else:
+            break
+    short = at < len(words) and words[at].startswith("-") and words[at] not in ("-h", "--help", "--version")
+    return [*words[:at], *(["run"] if short else []), *words[at:]]
+
+
+def _globals(*, shown: bool = False, json: bool = True) -> ArgumentParser:
+    """The flags of every command. They have no defaults, so that said before the command they stay."""
+    flags = Parser(add_help=False, argument_default=SUPPRESS, allow_abbrev=False)
+    group = flags.add_argument_group("flags of every command") if shown else flags
+
+    def add(name: str, help_: str, **more: Any) -> None:
+        group.add_argument(name, help=help_ if shown else SUPPRESS, **more)
+
+    add("--realm", "the realm; without it that of this folder (or MEERKAT_REALM)", metavar="ID")
+    add("--isolated", "a new realm that nobody else has", action="store_true")
+    add("--instance", "a name for this process", metavar="ID")
+    add("--realm-backend", "for a new realm: sqlite (default) or memory", metavar="NAME")
+    add("--state-root", "where realms are kept (or MEERKAT_STATE_ROOT)", metavar="DIR")
+    add("--context-root", "the folder whose realm is meant; default: this one", metavar="DIR")
+    add("--log-level", "how much goes to stderr", choices=("debug", "info", "warning", "error"))
+    if json:
+        add("--json", "JSON on stdout; errors as JSON on stderr", action="store_true")
+    return flags
+
+
+def _parser() -> Parser:
+    common, without_json = _globals(), _globals(json=False)
+    parser = Parser(
+        prog="meerkat-mcp",
+        parents=[_globals(shown=True)],
+        allow_abbrev=False,
+        description="Durable agent sessions behind MCP tools.",
+        epilog="New here? meerkat-mcp tour",
+    )
+    parser.add_argument("--version", action="store_true", help="say the version and leave")
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser, title="commands")
+    serve = _command(commands, common, "serve", "serve:serve", "serve MCP on stdin and stdout, for a host")
+    _add_serve_flags(serve)
+    _add_run(commands, common)
+    _add_session(_group(commands, common, "session", "look at sessions, and put them away"), common)
+    _add_config(_group(commands, common, "config", "the realm's config"), common, without_json)
+    realm = _group(commands, common, "realm", "which realms there are")
+    _command(realm, common, "list", "realm:listing", "all realms under the state root")
+    _command(realm, common, "show", "realm:show", "one realm").add_argument("realm_id", metavar="ID", nargs="?")
+    _command(realm, common, "current", "realm:current", "the realm that commands use here, and why")
+    tour = _command(commands, common, "tour", "tour:tour", "see it work: a server, a session, a restart (15 s, no key)")
+    tour.add_argument("--keep", action="store_true", help="keep what the tour made, and say where")
+    return parser
+
+
+def _command(commands: Commands, common: ArgumentParser, name: str, does: str, help_: str, **more: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        name,
+        parents=[common],
+        allow_abbrev=False,
+        help=help_,
+        description=f"{help_[0].upper()}{help_[1:]}.",
+        **({"epilog": GLOBAL_NOTE} | more),
+    )
+    parser.set_defaults(command=does)
+    return parser
+
+
+def _group(commands: Commands, common: ArgumentParser, name: str, help_: str) -> Commands:
+    parser = commands.add_parser(name, parents=[common], allow_abbrev=False, help=help_, epilog=GLOBAL_NOTE)
+    return parser.add_subparsers(metavar="COMMAND", parser_class=Parser, title="commands", required=True)
+
+
+def _add_serve_flags(parser: Parser) -> None:
+    parser.add_argument("--expose-paths", action="store_true", help="let clients see where things lie on this machine")
+
+
+def _add_run(commands: Commands, common: ArgumentParser) -> None:
+    run = _command(
+        commands,
+        common,
+        "run",
+        "run:run",
+        "start a session, or go on with one",
+        epilog=RUN_NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to say; - reads stdin")
+    run.add_argument("-s", "--stream", action="store_true", help="print the text as it is written")
+    run.add_argument("--resume", metavar="REF", nargs="?", const=values.LAST, help="go on with a session; alone: last")
+    run.add_argument("--if-busy", choices=("reject", "interrupt", "queue"), default="reject", help="with --resume")
+    run.add_argument("--title", help="a name for the session")
+    run.add_argument("--label", metavar="K=V", action="append", default=[], help="a label; may be repeated")
+    how = run.add_argument_group("how the agent works (a session keeps these; what is left out stays as it was)")
+    how.add_argument("-m", "--model")
+    how.add_argument("-p", "--provider")
+    how.add_argument("--param", metavar="K=V", action="append", default=[], help="for the provider; V may be JSON")
+    how.add_argument("--system-prompt", metavar="TEXT")
+    how.add_argument("--instruction", metavar="TEXT", action="append", default=[], help="said after the system prompt")
+    how.add_argument("--max-tokens", metavar="N", type=values.between(1, 1_000_000), help="longest reply of one step")
+    how.add_argument("--max-steps", metavar="N", type=values.between(1, 1000), help="most model calls in a turn")
+    how.add_argument("--budget", metavar="K=V", action="append", default=[], help="max_tokens, max_duration_s, …")
+    how.add_argument("--output-schema", metavar="FILE|JSON", help="JSON Schema that the answer must fit")
+    how.add_argument("--tools", metavar="FILE|JSON", help="tools of yours: the turn waits for --tool-result")
+    run.add_argument(
+        "--tool-result", metavar="ID=TEXT", action="append", default=[], help="for a waiting turn; or ID=@FILE"
+    )
+
+
+def _add_session(commands: Commands, common: ArgumentParser) -> None:
+    def add(name: str, does: str, help_: str, **more: Any) -> Parser:
+        parser = _command(commands, common, name, f"session:{does}", help_, **more)
+        if name != "list":
+            parser.add_argument("reference", metavar="FULL_ID" if name == "delete" else "REF")
+        return parser
+
+    listing = add("list", "listing", "sessions, latest activity first")
+    listing.add_argument("--limit", metavar="N", type=values.between(1, 200), default=20)
+    listing.add_argument("--offset", metavar="N", type=values.between(0, 2**31), default=0)
+    listing.add_argument("--cursor", help="next_cursor of the page before")
+    listing.add_argument("--label", metavar="K=V", action="append", default=[], help="only with this label")
+    listing.add_argument("--state", choices=_STATES)
+    listing.add_argument("--archived", action="store_true", help="only archived ones")
+    listing.add_argument("--query", metavar="TEXT", default="", help="part of id, title or a label")
+    show = add("show", "show", "a session and its latest turn")
+    show.add_argument("--history", action="store_true", help="and its messages")
+    show.add_argument("--events", action="store_true", help="its events instead")
+    show.add_argument("--after-seq", metavar="N", type=values.between(0, 2**53), help="events after this one")
+    show.add_argument("--follow", action="store_true", help="go on as events come, until Ctrl-C")
+    history = add("history", "history", "a session's messages, the newest page by default")
+    history.add_argument("--offset", metavar="N", type=values.between(0, 2**31), help="from the first message")
+    history.add_argument("--limit", metavar="N", type=values.between(1, 1000), default=50)
+    delete = add(
+        "delete",
+        "delete",
+        "delete a session for good",
+        epilog="There is no way back. To put a session away, as Meerkat's own `delete` does, use: session archive. "
+        + GLOBAL_NOTE,
+    )
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    add("archive", "archive", "put a session away; it stays readable")
+    add("restore", "restore", "bring a session back from the archive")
+    fork = add("fork", "fork", "a new session with this one's history")
+    fork.add_argument("--at-seq", metavar="N", type=values.between(1, 2**53), help="up to this event")
+    fork.add_argument("--title", default="")
+    interrupt = add("interrupt", "interrupt", "end the running turn, in whatever process it runs")
+    interrupt.add_argument("--turn", metavar="ID", help="only this one")
+
+
+def _add_config(commands: Commands, common: ArgumentParser, without_json: ArgumentParser) -> None:
+    get = _command(commands, common, "get", "config:get", "say the config")
+    get.add_argument("--effective", action="store_true", help="with the defaults of what is not set")
+    get.add_argument("--with-generation", action="store_true", help="in an envelope with generation, realm and paths")
+    get.add_argument("--format", choices=("text", "json"), help="json is what --json says")
+    for name, help_ in (("set", "replace the config"), ("patch", "merge into the config (RFC 7396: null removes)")):
+        change = _command(commands, without_json, name, f"config:{name}_", help_)
+        change.add_argument("--json", metavar="DOC", dest="document", help="the document, @FILE, or - for stdin")
+        change.add_argument("file", metavar="FILE", nargs="?", help="a file with the document instead")
+        change.add_argument("--expected-generation", metavar="N", type=values.between(0, 2**53), help="else a conflict")
+        change.add_argument("--format", choices=("text", "json"), help="of what is said about it")

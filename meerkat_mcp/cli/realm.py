@@ -1,0 +1,101 @@
+"""`meerkat-mcp realm`: which realms there are, and which one is meant here."""
+
+import platform
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from meerkat_mcp import __version__
+from meerkat_mcp.cli import display, values
+from meerkat_mcp.domain.realm import Manifest
+from meerkat_mcp.realms import realms
+
+
+def listing(args: Namespace) -> int:
+    """All of them; one that cannot be read is listed with why, and hides none of the others."""
+    state_root = values.choice(args).state_root
+    found = list(realms(state_root))
+    if args.json:
+        shown = [_row(one) for one in found]
+        display.say_json({"state_root": str(state_root), "realms": shown})
+        return 0
+    if not found:
+        display.note(f"No realms in {state_root}.")
+        return 0
+    display.table(
+        ("REALM", "BACKEND", "MADE"),
+        [
+            (one.realm_id, one.backend, display.ago(one.created_ms))
+            if isinstance(one, Manifest)
+            else (one[0], "?", one[1])
+            for one in found
+        ],
+    )
+    return 0
+
+
+async def show(args: Namespace) -> int:
+    """One realm: its manifest, config generation, and how its store works on this machine."""
+    if args.realm_id is not None:
+        args.realm, args.isolated = args.realm_id, False
+    async with values.realm_to_look_at(args) as realm:
+        manifest, config = realm.manifest, await realm.store.config()
+        view: dict[str, Any] = {
+            **manifest.model_dump(),
+            "config_generation": config.generation,
+            "mechanisms": realm.mechanisms,
+            "warnings": list(realm.warnings),
+            "resolved_paths": realm.paths,
+        }
+    if args.json:
+        display.say_json(view)
+        return 0
+    display.facts(
+        [
+            ("realm", manifest.realm_id),
+            ("backend", manifest.backend),
+            ("made", f"{display.moment(manifest.created_ms)} ({display.ago(manifest.created_ms)})"),
+            ("config", f"generation {config.generation}"),
+            ("store", ", ".join(f"{name} {value}" for name, value in view["mechanisms"].items())),
+            ("folder", view["resolved_paths"]["realm"]),
+        ]
+    )
+    for warning in view["warnings"]:
+        display.note(f"warning: {warning}")
+    return 0
+
+
+def current(args: Namespace) -> int:
+    """The realm that commands use here."""
+    chosen = values.choice(args)
+    workspace = str(Path(args.context_root or Path.cwd()).resolve())
+    why = f"the folder {workspace}"
+    if args.realm is not None:
+        why = "--realm"
+    elif args.isolated:
+        why = "--isolated: a new one each time"
+    elif not chosen.realm_id.startswith("ws-"):
+        why = "MEERKAT_REALM"
+    exists = chosen.folder.exists()
+    if args.json:
+        view = {"realm_id": chosen.realm_id, "why": why, "exists": exists, "state_root": str(chosen.state_root)}
+        display.say_json(view)
+    else:
+        made = "yes" if exists else "not yet: the first session makes it"
+        display.facts(
+            [("realm", chosen.realm_id), ("because of", why), ("exists", made), ("state root", str(chosen.state_root))]
+        )
+    return 0
+
+
+def version(args: Namespace) -> int:
+    """Which program this is."""
+    if args.json:
+        display.say_json({"version": __version__, "python": platform.python_version()})
+    else:
+        display.say(f"meerkat-mcp {__version__}")
+    return 0
+
+
+def _row(found: Manifest | tuple[str, str]) -> dict[str, Any]:
+    return found.model_dump() if isinstance(found, Manifest) else {"realm_id": found[0], "error": found[1]}

@@ -1,0 +1,61 @@
+"""`meerkat-mcp serve` and `rkat-mcp`: the MCP server of one realm, on stdin and stdout."""
+
+import logging
+import sys
+import threading
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from meerkat_mcp import __version__
+from meerkat_mcp.cli import display, exits
+
+if TYPE_CHECKING:
+    from meerkat_mcp.realms import Realm, RealmChoice
+
+LEAVE_S = 1.0
+"""From the connection's end on: turns end, the store closes; whatever hangs then is left to the next process."""
+
+log = logging.getLogger(__name__)
+
+
+async def serve(args: Namespace) -> int:
+    """Serve until stdin ends or a signal comes."""
+    from meerkat_mcp.realms import choose, open_realm
+    from meerkat_mcp.server.app import build_server
+    from meerkat_mcp.server.stdio import serve_stdio
+
+    chosen = choose(
+        args.realm,
+        isolated=args.isolated,
+        instance_id=args.instance,
+        backend=args.realm_backend,
+        state_root=args.state_root,
+        workspace=args.context_root,
+    )
+    if sys.stdin.isatty():
+        display.note(
+            "This speaks MCP (JSON-RPC) on stdin and stdout: an MCP host should start it.\n"
+            "To see what it does: meerkat-mcp tour. To leave: Ctrl-D."
+        )
+    async with open_realm(chosen) as realm:
+        server = build_server(realm, expose_paths=args.expose_paths)
+        exits.settle_in()
+        await serve_stdio(server, on_ready=lambda: _started(realm, chosen, args))
+        _leave_soon()
+    return 0
+
+
+def _started(realm: "Realm", chosen: "RealmChoice", args: Namespace) -> None:
+    keep = f"; it is new, keep it with: --realm {realm.id}" if chosen.generated else ""
+    where = f" in {realm.folder}" if args.expose_paths else ""
+    sys.stderr.write(f"meerkat-mcp {__version__}: serving realm {realm.id} ({realm.manifest.backend}){where}{keep}\n")
+    sys.stderr.flush()
+    for warning in realm.warnings:
+        log.warning("%s", warning)
+
+
+def _leave_soon() -> None:
+    """End the process in a second even if something does not let go: hosts kill what takes longer."""
+    timer = threading.Timer(LEAVE_S, exits.leave_at_once, (0,))
+    timer.daemon = True
+    timer.start()
