@@ -56,6 +56,8 @@ _COMMANDS = {
     "meerkat_resume": "meerkat-mcp run --resume",
     "meerkat_models_catalog lists them": "known are",
     "tool_results": "--tool-result",
+    "at_seq": "--at-seq",
+    "Use the server of that realm": "name that realm with --realm",
 }
 """The core's hints speak to callers of the tools; these are the same things on a command line."""
 
@@ -64,7 +66,7 @@ def carry_out(parse: Callable[[Sequence[str]], Namespace], argv: Sequence[str] |
     """Parse and do; nothing but an exit code comes out, whatever happens."""
     gc.disable()  # imports make much that stays; a command that goes on working collects this first (`settle_in`)
     display.speak_utf8()
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [_utf8(word) for word in (sys.argv[1:] if argv is None else argv)]
     args = Namespace(json=_asks_for_json(words), log_level="warning")
     try:
         args = parse(words)
@@ -153,6 +155,11 @@ def _leaf(exc: BaseException) -> BaseException:
     while isinstance(exc, BaseExceptionGroup):
         exc = cast(BaseExceptionGroup[BaseException], exc).exceptions[0]
     return exc
+
+
+def _utf8(word: str) -> str:
+    """An argument as it was typed, also where the locale knows ASCII only."""
+    return word if word.isascii() or sys.platform == "win32" else os.fsencode(word).decode(errors="replace")
 
 
 def _asks_for_json(words: Sequence[str]) -> bool:

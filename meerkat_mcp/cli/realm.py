@@ -68,7 +68,7 @@ async def show(args: Namespace) -> int:
 def current(args: Namespace) -> int:
     """The realm that commands use here."""
     chosen = values.choice(args)
-    workspace = str(Path(args.context_root or Path.cwd()).resolve())
+    workspace = str(Path(args.context_root or values.here()).resolve())
     why = f"the folder {workspace}"
     if args.realm is not None:
         why = "--realm"

@@ -1,6 +1,7 @@
 """`meerkat-mcp run`: start a session or go on with one, show the turn, and end it on Ctrl-C."""
 
 import math
+import re
 import signal
 import sys
 from argparse import Namespace
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 from pydantic import TypeAdapter, ValidationError
 
 from meerkat_mcp.cli import display, exits, values
@@ -16,7 +18,7 @@ from meerkat_mcp.cli.telling import Teller
 from meerkat_mcp.cli.views import tokens, turn_view
 from meerkat_mcp.domain.config import explain
 from meerkat_mcp.domain.errors import InvalidRequest, RealmNotFound
-from meerkat_mcp.domain.events import Recorded
+from meerkat_mcp.domain.events import TURN_PAUSES, Recorded
 from meerkat_mcp.domain.messages import ToolDefinition, ToolResult
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import LABELS_MAX, TITLE_CHARS_MAX, TOOLS_MAX, Budget, Labels, Settings
@@ -25,6 +27,7 @@ from meerkat_mcp.realms import Realm, open_realm
 from meerkat_mcp.sessions.claims import Started
 
 DRAIN_S = 1.0
+LOOK_S = 5.0
 TERMINATED = 143
 
 
@@ -59,7 +62,10 @@ async def run(args: Namespace) -> int:
         stopped_by = await _followed(realm, started, after, args)
         session = await realm.sessions.settled(started.session_id)
         outcome = await realm.sessions.outcome(session, started.turn_id)
-        return _concluded(session, outcome, realm, args, stopped_by)
+        code = _concluded(session, outcome, realm, args, stopped_by)
+        if stopped_by is None:
+            await _see_off(realm, session.id)
+        return code
 
 
 # ── what was asked for ──
@@ -126,9 +132,13 @@ def _tools(said: Any) -> tuple[ToolDefinition, ...]:
     if len(many) > TOOLS_MAX:
         raise InvalidRequest(f"--tools: a session has at most {TOOLS_MAX}.")
     try:
-        return tuple(ToolDefinition.model_validate(tool) for tool in many)
+        tools = tuple(ToolDefinition.model_validate(tool) for tool in many)
     except ValidationError as exc:
         raise InvalidRequest(f"--tools: {explain(exc, ToolDefinition)}.") from None
+    for tool in tools:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", tool.name):
+            raise InvalidRequest(f"--tools: {tool.name[:80]!r} is no name for a tool.", hint="use A-Z a-z 0-9 _ -.")
+    return tools
 
 
 # ── the turn ──
@@ -197,7 +207,6 @@ async def _heed(realm: Realm, session_id: str, turn_id: str, signals: list[int],
 
 async def _shown(realm: Realm, session_id: str, turn_id: str, after: int, *, as_json: bool) -> None:
     """Write the turn's events until it has ended or waits."""
-    from meerkat_mcp.domain.events import TURN_PAUSES
 
     teller = Teller()
     ends = TURN_PAUSES | {"prompt_dropped"}
@@ -213,6 +222,19 @@ async def _shown(realm: Realm, session_id: str, turn_id: str, after: int, *, as_
                     teller.tell(event)
                 if event.turn_id == turn_id and recorded.type in ends:
                     return teller.end_line()
+
+
+async def _see_off(realm: Realm, session_id: str) -> None:
+    """Stay for the prompts that others queued meanwhile: the process that ended the turn before works on them."""
+    told = False
+    while realm.turns.running:
+        session = await realm.journal.load(session_id)
+        if session.active and session.turn is not None:
+            if not told:
+                display.note("A prompt that was queued meanwhile runs here now; Ctrl-C ends it.")
+                told = True
+            await realm.sessions.wait(session_id, session.turn.turn_id, LOOK_S)
+        await anyio.lowlevel.checkpoint()
 
 
 def _write(recorded: Recorded) -> None:

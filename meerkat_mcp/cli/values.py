@@ -108,8 +108,16 @@ def choice(args: Namespace, reference: str | None = None) -> "RealmChoice":
         instance_id=args.instance,
         backend=args.realm_backend,
         state_root=args.state_root,
-        workspace=args.context_root or Path.cwd(),
+        workspace=args.context_root or ("." if realm_id else here()),
     )
+
+
+def here() -> Path:
+    """The folder one is in. Raises InvalidRequest."""
+    try:
+        return Path.cwd()
+    except OSError:
+        raise InvalidRequest("The current folder is gone.", hint="name a realm with --realm.") from None
 
 
 def unnamed(args: Namespace, realm_id: str) -> bool:

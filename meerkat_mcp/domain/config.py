@@ -159,7 +159,7 @@ def _refuse_secrets(value: Any, path: str) -> None:
     """A store is read by many: secrets stay in the environment, the config names the variable."""
     if isinstance(value, dict):
         for key, inner in cast(JsonObject, value).items():
-            if isinstance(inner, str) and inner and _SECRET_KEY.search(key):
+            if inner and not isinstance(inner, dict) and _SECRET_KEY.search(key):
                 raise InvalidRequest(
                     f"{path}.{key} would put a secret into the store.",
                     hint=f"Put it into an environment variable and name that in {key}_env.",

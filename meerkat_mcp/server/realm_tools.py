@@ -33,35 +33,15 @@ class RealmTools:
     def tools(self) -> list[SurfaceTool]:
         """The tools."""
         return [
-            tool(
-                self.meerkat_config,
-                i.ConfigInput,
-                r.ConfigResult,
-                title="Configure",
-                description="Get, set (replace) or patch (RFC 7396) the realm's config; with session_id a session's "
-                "settings. Send the generation you read as expected_generation, and a stale change is refused.",
-                annotations=CONFIGURES,
-            ),
-            tool(
-                self.meerkat_capabilities,
-                i.CapabilitiesInput,
-                r.Capabilities,
-                title="Capabilities",
-                description="This server's realm, backend, limits, providers and versions.",
-                annotations=READS,
-            ),
-            tool(
-                self.meerkat_models_catalog,
-                i.CatalogInput,
-                r.CatalogResult,
-                title="Models",
-                description="The known models with windows, prices and abilities; the default one and why.",
-                annotations=READS,
-            ),
+            tool(self.meerkat_config, "Configure", CONFIGURES),
+            tool(self.meerkat_capabilities, "Capabilities", READS),
+            tool(self.meerkat_models_catalog, "Models", READS),
         ]
 
     async def meerkat_config(self, given: i.ConfigInput, context: Context[Any, Any]) -> r.ConfigResult:
-        """The config, before or after a change."""
+        """Get, set (replace) or patch (RFC 7396) the realm's config; with session_id a session's settings. Send the
+        generation you read as expected_generation, and a stale change is refused.
+        """
         _check_fields(given)
         if given.session_id is not None:
             return await self._session_config(given)
@@ -76,7 +56,7 @@ class RealmTools:
         return self._shown(current, given.effective)
 
     async def meerkat_capabilities(self, given: i.CapabilitiesInput, context: Context[Any, Any]) -> r.Capabilities:
-        """What this server is."""
+        """This server's realm, backend, limits, providers and versions."""
         realm = self._realm
         config = await realm.sessions.config()
         model, provider, reason = realm.providers.default(config)
@@ -98,7 +78,7 @@ class RealmTools:
         )
 
     async def meerkat_models_catalog(self, given: i.CatalogInput, context: Context[Any, Any]) -> r.CatalogResult:
-        """The models."""
+        """The known models with windows, prices and abilities; the default one and why."""
         default, _, reason = self._realm.providers.default(await self._realm.sessions.config())
         if given.provider is not None:
             self._realm.providers.find(None, given.provider)

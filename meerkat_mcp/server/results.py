@@ -64,7 +64,7 @@ class TurnResult(BaseModel):
 
 
 class SessionView(BaseModel):
-    """A session in a list. Times are milliseconds since the Unix epoch."""
+    """A session in a list. `messages` counts prompts and replies; times are milliseconds since the Unix epoch."""
 
     session_id: str
     title: str | None = None

@@ -38,96 +38,23 @@ class SessionTools:
     def tools(self) -> list[SurfaceTool]:
         """The tools, in the order in which a reader meets them."""
         return [
-            tool(
-                self.meerkat_run,
-                i.RunInput,
-                r.TurnResult,
-                title="Run an agent",
-                description="Start a durable agent session and run its first turn. Returns session_id and the turn's "
-                "result. When the turn outlasts wait_seconds, status is `running`: follow it with meerkat_read "
-                "(wait_seconds) or an event stream. Status `waiting`: bring results with meerkat_resume.",
-                annotations=OPEN,
-            ),
-            tool(
-                self.meerkat_resume,
-                i.ResumeInput,
-                r.TurnResult,
-                title="Resume a session",
-                description="Continue a session: a new prompt, or tool_results for a waiting turn. It remembers its "
-                "whole history and its settings; what you leave out stays as it was.",
-                annotations=OPEN,
-            ),
-            tool(
-                self.meerkat_sessions,
-                i.SessionsInput,
-                r.SessionList,
-                title="List sessions",
-                description="List sessions, latest activity first.",
-                annotations=READS,
-            ),
-            tool(
-                self.meerkat_read,
-                i.ReadInput,
-                r.ReadResult,
-                title="Read a session",
-                description="A session's state and its latest turn: status, text, usage, pending tool calls.",
-                annotations=READS,
-            ),
-            tool(
-                self.meerkat_history,
-                i.HistoryInput,
-                r.HistoryResult,
-                title="Read a history",
-                description="A session's messages, a page at a time, the newest page first.",
-                annotations=READS,
-            ),
-            tool(
-                self.meerkat_interrupt,
-                i.InterruptInput,
-                r.InterruptResult,
-                title="Interrupt a turn",
-                description="End the running or waiting turn, wherever it runs; returns once it has ended. What it had "
-                "finished stays. Does nothing to an idle session.",
-                annotations=REPEATABLE,
-            ),
-            tool(
-                self.meerkat_archive,
-                i.ArchiveInput,
-                r.ArchiveResult,
-                title="Archive a session",
-                description="Put a session away, or bring it back. Archived sessions stay readable.",
-                annotations=REPEATABLE,
-            ),
-            tool(
-                self.meerkat_fork,
-                i.ForkInput,
-                r.ForkResult,
-                title="Fork a session",
-                description="A new session with this one's history, up to a point of your choice.",
-                annotations=ADDS,
-            ),
-            tool(
-                self.meerkat_compact,
-                i.CompactInput,
-                r.CompactResult,
-                title="Compact a history",
-                description="Have the model summarise the history; from then on it sees the summary. Nothing is lost "
-                "from the log.",
-                annotations=OPEN,
-            ),
-            tool(
-                self.meerkat_delete,
-                i.DeleteInput,
-                r.DeleteResult,
-                title="Delete sessions",
-                description="Delete a session for good, or archived ones older than a time. Without `confirm` it only "
-                "says what it would delete.",
-                annotations=DESTROYS,
-            ),
+            tool(self.meerkat_run, "Run an agent", OPEN),
+            tool(self.meerkat_resume, "Resume a session", OPEN),
+            tool(self.meerkat_sessions, "List sessions", READS),
+            tool(self.meerkat_read, "Read a session", READS),
+            tool(self.meerkat_history, "Read a history", READS),
+            tool(self.meerkat_interrupt, "Interrupt a turn", REPEATABLE),
+            tool(self.meerkat_archive, "Archive a session", REPEATABLE),
+            tool(self.meerkat_fork, "Fork a session", ADDS),
+            tool(self.meerkat_compact, "Compact a history", OPEN),
+            tool(self.meerkat_delete, "Delete sessions", DESTROYS),
         ]
 
     async def meerkat_run(self, given: i.RunInput, context: Context[Any, Any]) -> r.TurnResult:
-        """A new session and its first turn."""
+        """Start a durable agent session and run its first turn. Returns session_id and the turn's result. When the
+        turn outlasts wait_seconds, status is `running`: follow it with meerkat_read (wait_seconds) or an event
+        stream. Status `waiting`: bring results with meerkat_resume.
+        """
         started = await self._realm.sessions.run(
             given.prompt,
             Settings(**given.changes()),
@@ -138,7 +65,9 @@ class SessionTools:
         return await self._followed(started, given, context)
 
     async def meerkat_resume(self, given: i.ResumeInput, context: Context[Any, Any]) -> r.TurnResult:
-        """The next turn."""
+        """Continue a session: a new prompt, or tool_results for a waiting turn. It remembers its whole history and its
+        settings; what you leave out stays as it was.
+        """
         session_id = await self._realm.reading.resolve(given.session_id)
         defaults = Settings()
         changes = {name: getattr(defaults, name) for name in given.reset or ()} | given.changes()
@@ -155,7 +84,7 @@ class SessionTools:
         return await self._followed(started, given, context)
 
     async def meerkat_sessions(self, given: i.SessionsInput, context: Context[Any, Any]) -> r.SessionList:
-        """A page of sessions."""
+        """List sessions, latest activity first."""
         states = {"idle": ("idle",), "running": ("running", "stopping"), "waiting": ("waiting",), None: ()}
         selection = Selection(
             labels=given.labels or {},
@@ -169,7 +98,7 @@ class SessionTools:
         )
 
     async def meerkat_read(self, given: i.ReadInput, context: Context[Any, Any]) -> r.ReadResult:
-        """A session and one turn of it."""
+        """A session's state and its latest turn: status, text, usage, pending tool calls."""
         sessions = self._realm.sessions
         session = await sessions.settled(await self._realm.reading.resolve(given.session_id))
         turn_id = given.turn_id or (session.turn.turn_id if session.turn is not None else None)
@@ -184,7 +113,7 @@ class SessionTools:
         )
 
     async def meerkat_history(self, given: i.HistoryInput, context: Context[Any, Any]) -> r.HistoryResult:
-        """A page of messages."""
+        """A session's messages, a page at a time, the newest page first."""
         session_id = await self._realm.reading.resolve(given.session_id)
         history = await self._realm.reading.history(session_id, offset=given.offset, limit=given.limit)
         return r.HistoryResult(
@@ -196,7 +125,9 @@ class SessionTools:
         )
 
     async def meerkat_interrupt(self, given: i.InterruptInput, context: Context[Any, Any]) -> r.InterruptResult:
-        """The end of a turn."""
+        """End the running or waiting turn, wherever it runs; returns once it has ended. What it had finished stays.
+        Does nothing to an idle session.
+        """
         session_id = await self._realm.reading.resolve(given.session_id)
         said = await self._realm.sessions.interrupt(session_id, expected_turn_id=given.expected_turn_id)
         return r.InterruptResult(
@@ -204,14 +135,14 @@ class SessionTools:
         )
 
     async def meerkat_archive(self, given: i.ArchiveInput, context: Context[Any, Any]) -> r.ArchiveResult:
-        """Into the archive, or out of it."""
+        """Put a session away, or bring it back. Archived sessions stay readable."""
         session_id = await self._realm.reading.resolve(given.session_id)
         shelf = self._realm.shelf
         session = await (shelf.restore(session_id) if given.restore else shelf.archive(session_id))
         return r.ArchiveResult(session_id=session_id, archived=session.state == "archived")
 
     async def meerkat_fork(self, given: i.ForkInput, context: Context[Any, Any]) -> r.ForkResult:
-        """A copy."""
+        """A new session with this one's history, up to a point of your choice."""
         session_id = await self._realm.reading.resolve(given.session_id)
         fork = await self._realm.shelf.fork(session_id, at_seq=given.at_seq, title=given.title, labels=given.labels)
         assert fork.forked_from is not None, "a fork says where it comes from"
@@ -223,7 +154,7 @@ class SessionTools:
         )
 
     async def meerkat_compact(self, given: i.CompactInput, context: Context[Any, Any]) -> r.CompactResult:
-        """A summary in place of the history."""
+        """Have the model summarise the history; from then on it sees the summary. Nothing is lost from the log."""
         session_id = await self._realm.reading.resolve(given.session_id)
         messages, chars = await self._realm.shelf.compactable(session_id)
         if given.dry_run:
@@ -244,7 +175,9 @@ class SessionTools:
         )
 
     async def meerkat_delete(self, given: i.DeleteInput, context: Context[Any, Any]) -> r.DeleteResult:
-        """One session, or the old archived ones."""
+        """Delete a session for good, or archived ones older than a time. Without `confirm` it only says what it would
+        delete.
+        """
         if (given.session_id is None) == (given.older_than is None):
             raise InvalidRequest("Give either session_id or older_than.")
         if given.session_id is not None:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import anyio
 import mcp.types as rpc
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from mcp.os.win32.utilities import rebind_std_handle_to_fd
 from mcp.server import MCPServer
 from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
@@ -352,8 +353,6 @@ def _claim_standard_streams() -> tuple[int, int]:
     os.dup2(2, 1)
     os.close(nowhere)
     if sys.platform == "win32":  # children inherit Win32 handles, which dup2 leaves as they were
-        from mcp.os.win32.utilities import rebind_std_handle_to_fd
-
         for fd in (0, 1):
             rebind_std_handle_to_fd(fd)
     return source, sink

@@ -26,36 +26,15 @@ class StreamTools:
     def tools(self) -> list[SurfaceTool]:
         """The tools."""
         return [
-            tool(
-                self.meerkat_event_stream_open,
-                i.StreamOpenInput,
-                r.StreamOpened,
-                title="Open an event stream",
-                description="Follow a session's events: replay from after_seq, then live. The stream_id works until "
-                "closed or idle for a day, also after a restart.",
-                annotations=OPENS,
-            ),
-            tool(
-                self.meerkat_event_stream_read,
-                i.StreamReadInput,
-                r.StreamEvents,
-                title="Read an event stream",
-                description="Wait for the next events. Each event comes once, in order; after_seq reads again. `done`: "
-                "the turn has ended or waits for you.",
-                annotations=OPENS,
-            ),
-            tool(
-                self.meerkat_event_stream_close,
-                i.StreamCloseInput,
-                r.StreamClosed,
-                title="Close an event stream",
-                description="Close a stream; closing it twice is fine.",
-                annotations=CLOSES,
-            ),
+            tool(self.meerkat_event_stream_open, "Open an event stream", OPENS),
+            tool(self.meerkat_event_stream_read, "Read an event stream", OPENS),
+            tool(self.meerkat_event_stream_close, "Close an event stream", CLOSES),
         ]
 
     async def meerkat_event_stream_open(self, given: i.StreamOpenInput, context: Context[Any, Any]) -> r.StreamOpened:
-        """A new stream."""
+        """Follow a session's events: replay from after_seq, then live. The stream_id works until closed or idle for a
+        day, also after a restart.
+        """
         if unknown := sorted(set(given.types) - EVENT_TYPES):
             raise InvalidRequest(
                 f"There are no events of type {', '.join(unknown)}.", hint=f"Known: {', '.join(sorted(EVENT_TYPES))}."
@@ -65,7 +44,9 @@ class StreamTools:
         return r.StreamOpened(stream_id=stream.stream_id, session_id=session_id, after_seq=stream.after_seq)
 
     async def meerkat_event_stream_read(self, given: i.StreamReadInput, context: Context[Any, Any]) -> r.StreamEvents:
-        """The next events."""
+        """Wait for the next events. Each event comes once, in order; after_seq reads again. `done`: the turn has ended
+        or waits for you.
+        """
         found = await self._realm.streams.read(
             given.stream_id,
             after_seq=given.after_seq,
@@ -82,5 +63,5 @@ class StreamTools:
         )
 
     async def meerkat_event_stream_close(self, given: i.StreamCloseInput, context: Context[Any, Any]) -> r.StreamClosed:
-        """No more of it."""
+        """Close a stream; closing it twice is fine."""
         return r.StreamClosed(stream_id=given.stream_id, closed=await self._realm.streams.close(given.stream_id))

@@ -1,4 +1,4 @@
-"""One MCP tool: a closed input model, an output model, a function; and how errors reach a caller's model.
+"""One MCP tool: a function from a closed input model to an output model; and how errors reach a caller's model.
 
 An error that a caller could act on is a tool error: `isError`, one text block of compact JSON, no structured
 content (hosts differ in which of the two they show, and some validate what is structured). Only a malformed
@@ -6,10 +6,11 @@ request is a JSON-RPC error. We validate the arguments ourselves: the SDK ignore
 as JSON, and shows values and addresses in its messages.
 """
 
+import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from mcp import MCPError
 from mcp.server.mcpserver import Context
@@ -69,26 +70,19 @@ class SurfaceTool(Tool):
             raise InvalidRequest(f"The arguments for {self.name} are nested too deeply.") from None
 
 
-def tool(
-    body: Body,
-    takes: type[BaseModel],
-    gives: type[BaseModel],
-    *,
-    title: str,
-    description: str,
-    annotations: ToolAnnotations,
-) -> SurfaceTool:
-    """The tool named like its function."""
-    metadata = FuncMetadata(arg_model=ArgModelBase, output_schema=compact(gives, gives=True))
+def tool(body: Body, title: str, annotations: ToolAnnotations) -> SurfaceTool:
+    """A function as a tool: its name, its docstring as the description, and what its signature takes and gives."""
+    hints = get_type_hints(body)
+    takes, gives = hints["given"], hints["return"]
     return SurfaceTool(
         fn=body,
         body=body,
         input_model=takes,
         name=cast(Any, body).__name__,
         title=title,
-        description=description,
+        description=" ".join((inspect.getdoc(body) or "").split()),
         parameters=compact(takes),
-        fn_metadata=metadata,
+        fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=compact(gives, gives=True)),
         is_async=True,
         context_kwarg=None,
         annotations=annotations,

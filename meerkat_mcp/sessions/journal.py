@@ -20,7 +20,7 @@ from types import TracebackType
 import anyio
 
 from meerkat_mcp.domain.errors import MeerkatError, StoreUnavailable
-from meerkat_mcp.domain.events import Event, Recorded, encode, place
+from meerkat_mcp.domain.events import TURN_PAUSES, Event, Recorded, encode, place
 from meerkat_mcp.domain.session import SHOWN, Session, advance
 from meerkat_mcp.sessions.clock import Clock
 from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, SequenceConflict, Store
@@ -81,6 +81,7 @@ class Journal:
         self.clock = clock
         self._tails: dict[str, Tail] = {}
         self._loading = anyio.Lock()
+        self._missed: set[str] = set()
         self._dirty: set[Tail] = set()
         self._stirred = anyio.Event()
 
@@ -116,10 +117,11 @@ class Journal:
     async def tail(self, session_id: str) -> AsyncGenerator[Tail]:
         """Keep a log's tail in memory while it is used."""
         async with self._loading:
-            tail = self._tails.get(session_id)
-            if tail is None:
+            while (tail := self._tails.get(session_id)) is None:
+                self._missed.clear()
                 session = await self.store.load(session_id)
-                tail = self._tails[session_id] = Tail(session, base=session.seq)
+                if session_id not in self._missed:  # else others recorded meanwhile, and it may be older than that
+                    self._tails[session_id] = Tail(session, base=session.seq)
             tail.users += 1
         try:
             yield tail
@@ -207,7 +209,10 @@ class Journal:
     def _take(self, tail: Tail, session: Session, events: Sequence[Recorded]) -> None:
         tail.session = session
         tail.extend(events)
-        self._stir(tail)
+        if any(recorded.type in _AWAITED for recorded in events):
+            tail.wake()
+        else:
+            self._stir(tail)
 
     def _stir(self, tail: Tail) -> None:
         self._dirty.add(tail)
@@ -237,6 +242,8 @@ class Journal:
             if tail is not None:
                 async with tail.lock:
                     await self._catch_up(tail)
+            elif self._loading.locked():
+                self._missed.add(session_id)
 
 
 class Follower:
@@ -282,6 +289,8 @@ class Follower:
         return events
 
 
+_AWAITED = TURN_PAUSES | {"interrupt_requested"}
+"""Somebody stands still until one of these comes: it is told at once, even in a flood."""
 _COMPLETES = frozenset({"text_complete", "reasoning_complete"})
 _BEGINS = frozenset({"turn_started", "turn_resumed", "step_started"})
 

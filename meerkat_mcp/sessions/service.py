@@ -14,6 +14,7 @@ from meerkat_mcp.domain.config import Config
 from meerkat_mcp.domain.errors import (
     InvalidRequest,
     LimitExceeded,
+    MeerkatError,
 )
 from meerkat_mcp.domain.messages import ToolResult
 from meerkat_mcp.domain.session import Session
@@ -23,7 +24,7 @@ from meerkat_mcp.sessions.claims import Started, digest, earlier, same
 from meerkat_mcp.sessions.decisions import IfBusy, answers, next_turn
 from meerkat_mcp.sessions.journal import Decision, Journal
 from meerkat_mcp.sessions.output import check_schema
-from meerkat_mcp.sessions.plan import Providers, check_budget
+from meerkat_mcp.sessions.plan import Plan, Providers, check_budget
 from meerkat_mcp.sessions.turns import Place, Turns
 from meerkat_mcp.stores.base import Claim, KeyTaken
 
@@ -137,7 +138,8 @@ class Sessions:
 
         if session.turn is not None and tool_results:
             turn_id = session.turn.turn_id
-        return await self._admit(session_id, decide, self._claim(idempotency_key, asked, session_id, turn_id), turn_id)
+        claim = self._claim(idempotency_key, asked, session_id, turn_id)
+        return await self._admit(session_id, decide, config, turn_id, claim)
 
     async def compact(self, session_id: str) -> Started:
         """A turn that asks the model for a summary, which then stands for all that was said.
@@ -154,7 +156,7 @@ class Sessions:
             owner = self.turns.owner
             return [e.TurnStarted(turn_id=turn_id, kind="compaction", prompt="Summarise.", owner=owner)]
 
-        return await self._admit(session_id, decide, None, turn_id)
+        return await self._admit(session_id, decide, config, turn_id)
 
     async def interrupt(
         self,
@@ -223,7 +225,11 @@ class Sessions:
                 place = await self.turns.reserve(config.limits.max_concurrent_turns)
             except LimitExceeded:
                 return session
-            await self._go_on(session_id, place)
+            try:
+                await self._go_on(session_id, place)
+            except BaseException:
+                place.free()
+                raise
             session = await self.journal.load(session_id)
         return session
 
@@ -255,9 +261,10 @@ class Sessions:
             return Started(session.id, session.turn.turn_id)
         return None
 
-    async def _admit(self, session_id: str, decide: Decision, claim: Claim | None, turn_id: str) -> Started:
+    async def _admit(
+        self, session_id: str, decide: Decision, config: Config, turn_id: str, claim: Claim | None = None
+    ) -> Started:
         """Record the beginning of a turn and work on it; neither without the other. A queued one needs no place."""
-        config = await self.config()
         place, full = await self._place(config)
 
         def admit(current: Session) -> Sequence[e.Event]:
@@ -298,20 +305,25 @@ class Sessions:
         event = recorded.event
         assert isinstance(event, e.PromptQueued), "the session says where its queued prompt is"
 
-        ours = False
+        config = await self.config()
+        plan: Plan | None = None
 
         def decide(current: Session) -> Sequence[e.Event]:
-            nonlocal ours
-            ours = current.state == "idle" and queued in current.queue
-            if not ours:
+            nonlocal plan
+            plan = None
+            if current.state != "idle" or queued not in current.queue:
                 return ()
-            return [e.TurnStarted(turn_id=queued.turn_id, prompt=event.prompt, owner=self.turns.owner)]
+            started = e.TurnStarted(turn_id=queued.turn_id, prompt=event.prompt, owner=self.turns.owner)
+            try:
+                plan = self.providers.plan(current.settings, config)
+            except MeerkatError as exc:  # the config changed since it was queued
+                return [started, e.TurnFailed(turn_id=queued.turn_id, error=exc.as_dict())]
+            return [started]
 
         with anyio.CancelScope(shield=True):
             session = await self.journal.record(session_id, decide)
-            if not ours:
+            if plan is None:
                 return place.free()
-            plan = self.providers.plan(session.settings, await self.config())
             self.turns.start(session, plan, place, then=self._go_on)
 
     async def _created(self, session_id: str, drafts: Sequence[e.Event], claim: Claim | None) -> Started:

@@ -21,15 +21,17 @@ class Shelf:
         self._journal = sessions.journal
 
     async def archive(self, session_id: str) -> Session:
-        """Put a session away; a turn that waits for its caller ends. Raises SessionBusy."""
+        """Put a session away; a waiting turn ends, queued prompts are withdrawn. Raises SessionBusy."""
         await self._sessions.settled(session_id)
 
         def decide(session: Session) -> Sequence[e.Event]:
             if session.state == "archived":
                 return ()
+            dropped = [e.PromptDropped(turn_id=queued.turn_id) for queued in session.queue]
             if session.state == "waiting" and session.turn is not None:
-                return [e.TurnInterrupted(turn_id=session.turn.turn_id, reason="abandoned"), e.SessionArchived()]
-            return [e.SessionArchived()]
+                ended = e.TurnInterrupted(turn_id=session.turn.turn_id, reason="abandoned")
+                return [*dropped, ended, e.SessionArchived()]
+            return [*dropped, e.SessionArchived()]
 
         return await self._journal.record(session_id, decide)
 

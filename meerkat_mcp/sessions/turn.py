@@ -8,20 +8,23 @@ data; nothing is raised to whoever started it.
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import cast
 
 import anyio
 
 from meerkat_mcp.domain import events as e
-from meerkat_mcp.domain.errors import Internal, MeerkatError, ProviderUnavailable, SchemaInvalid
-from meerkat_mcp.domain.messages import Message, ToolCall, UserMessage
+from meerkat_mcp.domain.errors import Internal, MeerkatError, ProviderUnavailable, SchemaInvalid, StoreUnavailable
+from meerkat_mcp.domain.messages import ToolCall, UserMessage
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import Transcript
-from meerkat_mcp.providers.base import Piece, Reply, Whole
+from meerkat_mcp.providers.base import ModelRequest, Piece, Reply, Whole
 from meerkat_mcp.sessions import output
 from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.sessions.pen import Pen
 from meerkat_mcp.sessions.plan import Plan, exhausted, over_tool_calls, spent, warnings
+
+END_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +65,7 @@ class TurnRun:
         except Exception as exc:
             end = self._failure(exc)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._end(end)
+            await self._end(end)
 
     async def _work(self) -> e.Event:
         """The turn's end. An interrupt or the time budget cuts it short."""
@@ -119,7 +121,7 @@ class TurnRun:
         budget = plan.budget.max_tokens
         left = None if budget is None else budget - session.usage.total_tokens
         calls, text, reply = list[ToolCall](), "", None
-        async with aclosing(plan.provider.reply(plan.request(self._messages(), tokens_left=left))) as parts:
+        async with aclosing(plan.provider.reply(self._request(tokens_left=left))) as parts:
             async for part in parts:
                 match part:
                     case Piece():
@@ -197,9 +199,12 @@ class TurnRun:
             )
         )
 
-    def _messages(self) -> tuple[Message, ...]:
+    def _request(self, *, tokens_left: int | None) -> ModelRequest:
         messages = self._transcript.messages()
-        return (*messages, UserMessage(text=SUMMARY_PROMPT)) if self._kind == "compaction" else messages
+        if self._kind == "prompt":
+            return self._plan.request(messages, tokens_left=tokens_left)
+        plain = replace(self._plan, tools=(), output_schema=None)  # a summary is text, and calls nobody's tools
+        return plain.request((*messages, UserMessage(text=SUMMARY_PROMPT)), tokens_left=tokens_left)
 
     async def _remember(self) -> None:
         """Read the conversation from the log: all of it, or from its last compaction on."""
@@ -253,7 +258,7 @@ class TurnRun:
             raise _Lost
 
     async def _end(self, end: e.Event) -> None:
-        """Record the end, after the text that was still on its way."""
+        """Record the end, after the text that was still on its way; try until the store takes it, or until cancelled."""
         rest = self._pen.rest()
 
         def decide(session: Session) -> Sequence[e.Event]:
@@ -262,12 +267,18 @@ class TurnRun:
             final = e.TurnInterrupted(reason=asked) if asked is not None else end
             return [draft.model_copy(update={"turn_id": self._turn_id}) for draft in (*rest, final)]
 
-        try:
-            await self._journal.record(self._session_id, decide)
-        except _Lost:
-            log.debug("Turn %s had ended already.", self._turn_id)
-        except MeerkatError as exc:
-            log.error("The end of turn %s could not be recorded: %s", self._turn_id, exc.message)
+        while True:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._journal.record(self._session_id, decide)
+                return
+            except _Lost:
+                return log.debug("Turn %s had ended already.", self._turn_id)
+            except StoreUnavailable as exc:
+                log.error("The end of turn %s cannot be recorded yet: %s", self._turn_id, exc.message)
+            except MeerkatError as exc:
+                return log.error("The end of turn %s could not be recorded: %s", self._turn_id, exc.message)
+            await anyio.sleep(END_RETRY_S)
 
 
 _CUTS = frozenset({"interrupt_requested", "turn_interrupted"})

@@ -58,12 +58,11 @@ class Turns:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
                 task_status.started()
-                while True:
-                    await anyio.sleep(RENEW_INTERVAL_S)
-                    if self._taken:
-                        await self._renew_or_warn()
+                try:
+                    await self._keep_lease()
+                finally:
+                    self._tasks = None  # a turn begun later would never hear that it is cancelled, and spin
         finally:
-            self._tasks = None
             if self._lease_ms:
                 with anyio.move_on_after(1, shield=True):
                     await self._retire()
@@ -141,6 +140,12 @@ class Turns:
         except BaseException:
             place.free()
             raise
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await anyio.sleep(RENEW_INTERVAL_S)
+            if self._taken:
+                await self._renew_or_warn()
 
     async def _renew(self) -> None:
         expires_ms = self._journal.clock.now_ms() + int(LEASE_S * 1000)

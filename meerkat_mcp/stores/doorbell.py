@@ -19,6 +19,11 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
+
+try:
+    import ctypes
+except ImportError:  # some builds of Python lack it
+    ctypes = None
 import anyio.lowlevel
 
 _TOKEN_SIZE_B = 8
@@ -93,8 +98,8 @@ class _Inotify:
     def __init__(self, path: Path) -> None:
         if sys.platform != "linux":
             raise OSError(errno.ENOSYS, "inotify is Linux's")
-        import ctypes  # only here: it costs milliseconds, and some builds of Python lack it
-
+        if ctypes is None:
+            raise OSError(errno.ENOSYS, "this Python has no ctypes")
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
@@ -152,7 +157,7 @@ def _listen(path: Path, poll_interval_s: float, use_inotify: bool | None) -> _In
     if use_inotify is not False:
         try:
             return _Inotify(path)
-        except (OSError, ImportError, AttributeError):  # refused, or no ctypes, or a libc without it
+        except (OSError, AttributeError):  # refused, or no ctypes, or a libc without it
             if use_inotify:
                 raise
     return _Poll(path, poll_interval_s)

@@ -24,11 +24,9 @@ from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.domain.session import Session, advance
 from meerkat_mcp.stores import sqlite_library
 from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, Cursor, Selection, Store, Stream
-from meerkat_mcp.stores.doorbell import Doorbell
-from meerkat_mcp.stores.filelock import FileLock
-from meerkat_mcp.stores.sqlite_file import FILE_NAME, Thread, erase, open_reader, open_writer
+from meerkat_mcp.stores.sqlite_file import FILE_NAME, Thread, erase, open_reader
 from meerkat_mcp.stores.sqlite_instances import EXPIRES, Instances
-from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, closed, is_busy, refused_by_system, translated
+from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, closed, is_busy, translated
 from meerkat_mcp.stores.sqlite_writer import CLAIM, LAST_POSITION, Writer
 
 SMALL_ROWS_MAX = 200
@@ -52,9 +50,7 @@ class SQLiteStore:
     def __init__(
         self,
         path: Path,
-        owned: AsyncExitStack,
         *,
-        bell: Doorbell,
         writer: Writer,
         reader: Thread,
         inline: Connection,
@@ -62,9 +58,9 @@ class SQLiteStore:
         clock_ms: Callable[[], int],
     ) -> None:
         self.path = path
-        self.bell = bell
         self.writer = writer
-        self._owned = owned
+        self.bell = writer.bell
+        self._owned = AsyncExitStack()
         self._reader = reader
         self._inline = inline
         self._instances = instances
@@ -82,31 +78,14 @@ class SQLiteStore:
         """
         path = folder / FILE_NAME
         async with AsyncExitStack() as owned:
-            try:
-                _make(folder)
-                lock = owned.enter_context(closing(FileLock(folder / "realm.lock")))
-                bell = owned.enter_context(closing(Doorbell(folder / "realm.bell", use_inotify=use_inotify)))
-                thread = Thread(lambda: open_writer(path, lock))
-                await thread
-            except OSError as error:
-                raise refused_by_system(error, folder) from error
-            writer = Writer(thread, path, lock, bell)
+            writer = await Writer.open(path, use_inotify=use_inotify)
             owned.push_async_callback(writer.close)
             instances = owned.enter_context(closing(Instances(folder / "instances")))
             reader = Thread(lambda: open_reader(path))
             await reader
             owned.push_async_callback(reader.close)
             inline = owned.enter_context(closing(open_reader(path, busy_timeout_s=0)))
-            store = cls(
-                path,
-                owned,
-                bell=bell,
-                writer=writer,
-                reader=reader,
-                inline=inline,
-                instances=instances,
-                clock_ms=clock_ms,
-            )
+            store = cls(path, writer=writer, reader=reader, inline=inline, instances=instances, clock_ms=clock_ms)
             store._seen = await store._last_position()
             store._owned = owned.pop_all()
         return store
@@ -115,6 +94,7 @@ class SQLiteStore:
         """See `Store`. The writer goes last, so that SQLite's own checkpoint at the end is made under the lock."""
         if not self._closed:
             self._closed = True
+            self.writer.stop()
             await self._owned.aclose()
 
     # ── logs ──
@@ -301,10 +281,6 @@ class SQLiteStore:
     async def _changed(self, sql: str, parameters: tuple[Any, ...]) -> int:
         """How many rows a statement changed, of those that a power cut may undo."""
         return await self.writer.change(lambda connection: connection.execute(sql, parameters).rowcount, durable=False)
-
-
-def _make(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _conditions(selection: Selection) -> tuple[list[str], list[Any]]:

@@ -53,6 +53,11 @@ class Thread(aiosqlite.Connection):
         return future
 
 
+def make_folder(folder: Path) -> None:
+    """The folder of a realm, for its owner alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def open_writer(path: Path, lock: FileLock) -> Connection:
     """The connection that writes; creates the file and brings it up to date. Raises StoreUnavailable, Corrupt."""
     lock.acquire(timeout_s=OPEN_WAIT_S)

@@ -14,7 +14,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,7 +25,7 @@ from meerkat_mcp.domain.session import Session
 from meerkat_mcp.stores.base import Append, Claim, KeyTaken, SequenceConflict, found_by
 from meerkat_mcp.stores.doorbell import Doorbell
 from meerkat_mcp.stores.filelock import FileLock
-from meerkat_mcp.stores.sqlite_file import Thread, close_writer, newer
+from meerkat_mcp.stores.sqlite_file import Thread, close_writer, make_folder, newer, open_writer
 from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, Refused, closed, refused_by_system, translated
 
 EVENTS_PER_COMMIT_MAX = 512
@@ -101,19 +101,34 @@ class _Job:
 class Writer:
     """The queue, and what is done with it. Every method raises StoreUnavailable and Corrupt beside what it names."""
 
-    def __init__(self, thread: Thread, path: Path, lock: FileLock, bell: Doorbell) -> None:
+    def __init__(self, path: Path, thread: Thread, lock: FileLock, bell: Doorbell) -> None:
+        self.bell = bell
         self.spans = Spans()
         self.commits = 0
-        self._thread = thread
         self._path = path
+        self._thread = thread
         self._lock = lock
-        self._bell = bell
         self._queue: deque[_Job] = deque()
         self._taking = threading.Lock()
         self._patience: asyncio.TimerHandle | None = None
         self._durable: bool | None = None
         self._numbers: dict[str, int] = {}
-        self._closed = False
+        self._stopped = False
+
+    @classmethod
+    async def open(cls, path: Path, *, use_inotify: bool | None) -> "Writer":
+        """Make the file, if it is not there, and what belongs to it."""
+        with ExitStack() as owned:
+            try:
+                make_folder(path.parent)
+                lock = owned.enter_context(closing(FileLock(path.with_name("realm.lock"))))
+                bell = owned.enter_context(closing(Doorbell(path.with_name("realm.bell"), use_inotify=use_inotify)))
+                thread = Thread(lambda: open_writer(path, lock))
+                await thread
+            except OSError as error:
+                raise refused_by_system(error, path.parent) from error
+            owned.pop_all()
+        return cls(path, thread, lock, bell)
 
     async def append(self, append: Append) -> None:
         """Write events, together with others that wait. Raises SequenceConflict, KeyTaken."""
@@ -133,17 +148,30 @@ class Writer:
         result: T = await self._queued(function)
         return result
 
+    def stop(self) -> None:
+        """Take no more jobs."""
+        self._stopped = True
+
     async def close(self) -> None:
-        """Write what waits, and let go of the file."""
-        closing = self._queued(close_writer)
-        self._closed = True
+        """Write what waits, and let go of the file.
+
+        StoreUnavailable means that the lock did not come in time: the thread stands in line for it, and ends after that.
+        """
+        self._stopped = False
+        done = self._queued(close_writer)
+        self._stopped = True
         try:
-            await closing
+            await done
+        except BaseException:
+            self._thread.stop()
+            raise
         finally:
-            await self._thread.close()
+            self.bell.close()
+        await self._thread.close()
+        self._lock.close()
 
     def _queued(self, what: Append | Callable[[Connection], Any]) -> "asyncio.Future[Any]":
-        if self._closed:
+        if self._stopped:
             raise closed(self._path)
         job = _Job(what, asyncio.get_running_loop().create_future())
         self._queue.append(job)
@@ -194,7 +222,7 @@ class Writer:
             self._lock.release()
         if jobs and isinstance(jobs[0].what, Append):
             with suppress(OSError):  # an append that is committed must not fail any more
-                self._bell.ring()
+                self.bell.ring()
         return jobs
 
     def _take(self) -> Sequence[_Job]:

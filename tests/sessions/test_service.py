@@ -257,6 +257,13 @@ async def test_a_compaction_is_a_turn_whose_summary_stands_for_the_history(realm
     await check_log(realm, started.session_id)
 
 
+async def test_a_compaction_calls_no_tools_and_answers_no_schema(realm):
+    schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+    started, _ = await run(realm, "hi", tools=(WEATHER,), output_schema=schema)
+    compacted = await ended(realm, await realm.sessions.compact(started.session_id))
+    assert compacted.text.startswith("Summary by the demo model")
+
+
 async def test_a_failed_compaction_leaves_everything_as_it_was(realm):
     started, _ = await run(realm, "hi", max_tokens=30)
     await realm.sessions.resume(started.session_id, changes={"max_tokens": 1})
