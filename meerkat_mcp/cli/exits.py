@@ -114,7 +114,7 @@ def _done(args: Namespace) -> int:
 
 def _said(raised: BaseException, args: Namespace) -> int:
     """Say on stderr what went wrong; the exit code."""
-    exc = _leaf(raised)
+    exc = leaf(raised)
     if isinstance(exc, BrokenPipeError):
         display.close_stdout()
         return BROKEN_PIPE
@@ -150,7 +150,7 @@ def _details(error: dict[str, Any]) -> Sequence[str]:
     return (f"by {owner['instance_id']} on {owner['host']}, process {owner['pid']}, {display.ago(error['since_ms'])}",)
 
 
-def _leaf(exc: BaseException) -> BaseException:
+def leaf(exc: BaseException) -> BaseException:
     """What task groups wrapped."""
     while isinstance(exc, BaseExceptionGroup):
         exc = cast(BaseExceptionGroup[BaseException], exc).exceptions[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
 import anyio
-from mcp import Client, MCPError, StdioServerParameters
+from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import CallToolResult, ProgressNotification
 
@@ -89,12 +89,15 @@ async def tour(args: Namespace) -> int:
     try:
         with log_path.open("w", encoding="utf-8") as log, anyio.fail_after(LIMIT_S):
             seen = await _go(state_root, log, guide)
-    except TimeoutError:
+    except Exception as exc:
         _tell_log(log_path)
-        _wrong(f"it took longer than {LIMIT_S:g} s")
-    except Exception:
-        _tell_log(log_path)
-        raise
+        match exits.leaf(exc):
+            case Internal():
+                raise
+            case TimeoutError():
+                _wrong(f"it took longer than {LIMIT_S:g} s")
+            case other:
+                _wrong(f"{type(other).__name__}: {other}")
     finally:
         if not args.keep:
             shutil.rmtree(state_root, ignore_errors=True)
@@ -123,7 +126,8 @@ async def _go(state_root: Path, log: TextIO, guide: "_Guide") -> Findings:
         _expect("meerkat_run" in seen.tools, "the server offers meerkat_run")
         guide.line(f"connected over stdio, MCP {seen.protocol_version}, {len(seen.tools)} tools")
         guide.heading("2  meerkat_run starts a session; the answer streams as it is written")
-        await _turn(first, "meerkat_run", {"prompt": "My name is Ada."}, seen, guide)
+        pace = {"provider": "demo", "provider_params": {"delta_ms": guide.word_ms}}
+        await _turn(first, "meerkat_run", {"prompt": "My name is Ada.", **pace}, seen, guide)
     guide.heading("3  That server has ended. Another process takes the session up")
     guide.line(command)
     async with _visit(state_root, log, guide) as second:
@@ -137,9 +141,9 @@ async def _go(state_root: Path, log: TextIO, guide: "_Guide") -> Findings:
 
 
 async def _turn(visit: Visit, tool: str, arguments: dict[str, Any], seen: Findings, guide: "_Guide") -> str:
-    guide.line(f"{tool} {display.as_json(arguments | {'stream': True})}")
-    pace = {"provider": "demo", "provider_params": {"delta_ms": guide.word_ms}, "stream": True}
-    result = await visit.call(tool, arguments | pace, follow=True)
+    arguments |= {"stream": True}
+    guide.line(f"{tool} {display.as_json(arguments)}")
+    result = await visit.call(tool, arguments, follow=True)
     streamed = "".join(event["text"] for event in visit.live if event["type"] == "text_delta")
     _expect(result["status"] == "completed", "the turn completes")
     _expect(result["text"] != "" and streamed == result["text"], "the pieces that streamed are the text")
@@ -218,11 +222,8 @@ async def _visit(state_root: Path, log: TextIO, guide: "_Guide") -> AsyncGenerat
                 visit.ended.set()
 
     visit = Visit(Client(stdio_client(server, errlog=log), message_handler=heard))
-    try:
-        async with visit.client:
-            yield visit
-    except MCPError as exc:
-        _wrong(f"the server answered: {exc}")
+    async with visit.client:
+        yield visit
 
 
 class _Guide:

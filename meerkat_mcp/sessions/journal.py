@@ -99,7 +99,7 @@ class Journal:
         """Begin a log. Raises KeyTaken, StoreUnavailable."""
         append = self._placed(Session(id=session_id), drafts, claim)
         with anyio.CancelScope(shield=True):
-            await self.store.append(append)
+            await self._append(append)
         return append.session
 
     async def record(self, session_id: str, decide: Decision, *, claim: Claim | None = None) -> Session:
@@ -170,7 +170,7 @@ class Journal:
                 continue
             append, first_delta = _superseding(append, tail.first_delta)
             try:
-                await self.store.append(append)
+                await self._append(append)
             except SequenceConflict:
                 if not await self._catch_up(tail):
                     await self.store.load(tail.session.id)  # it was deleted, says this
@@ -178,6 +178,15 @@ class Journal:
             tail.first_delta = first_delta
             self._take(tail, append.session, append.events)
             return tail.session
+
+    async def _append(self, append: Append) -> None:
+        """Append. When the answer is lost on its way back, the log says whether the work was done."""
+        try:
+            await self.store.append(append)
+        except StoreUnavailable:
+            last = append.events[-1]
+            if last not in await self.store.read(append.session.id, after=last.seq - 1, limit=1):
+                raise
 
     def _placed(self, session: Session, drafts: Sequence[Event], claim: Claim | None) -> Append:
         now_ms, events = self.clock.now_ms(), list[Recorded]()

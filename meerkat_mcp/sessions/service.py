@@ -110,6 +110,8 @@ class Sessions:
             SchemaInvalid, LimitExceeded, IdempotencyConflict, InvalidRequest.
         """
         changes = dict(changes or {})
+        if "model" in changes:
+            changes.setdefault("provider", None)  # another model may be another provider's
         asked = digest(["resume", session_id, prompt, changes, title, labels, list(tool_results)])
         if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
             return before

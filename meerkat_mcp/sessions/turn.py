@@ -258,7 +258,7 @@ class TurnRun:
             raise _Lost
 
     async def _end(self, end: e.Event) -> None:
-        """Record the end, after the text that was still on its way; try until the store takes it, or until cancelled."""
+        """Record the end, after the text still on its way; again until the store takes it, or until cancelled."""
         rest = self._pen.rest()
 
         def decide(session: Session) -> Sequence[e.Event]:

@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import LimitExceeded, MeerkatError, StoreUnavailable, Unavailable
 from meerkat_mcp.domain.realm import Instance
-from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.session import Session, Turn
 from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.sessions.plan import Plan
 from meerkat_mcp.sessions.turn import TurnRun
@@ -39,6 +39,7 @@ class Turns:
         self._journal = journal
         self._tasks: TaskGroup | None = None
         self._taken = 0
+        self._working: list[str] = []  # a turn is in it twice for a moment when it was resumed as soon as it waited
         self._lease_ms = 0
         self._renewing = anyio.Lock()
 
@@ -107,6 +108,8 @@ class Turns:
             place.free()
             log.warning("Turn of session %s was not begun: this process is ending.", session.id)
             return
+        assert session.turn is not None, "a turn was recorded"
+        self._working.append(session.turn.turn_id)
         self._tasks.start_soon(self._work, session, plan, place, then)
 
     async def settle(self, session: Session) -> Session:
@@ -117,8 +120,7 @@ class Turns:
         turn = session.turn
         if not session.active or turn is None:
             return session
-        now_ms = self._journal.clock.now_ms()
-        if await self._journal.store.alive(turn.owner.incarnation, now_ms=now_ms):
+        if await self._is_worked_on(turn):
             return session
 
         def decide(current: Session) -> Sequence[e.Event]:
@@ -127,12 +129,22 @@ class Turns:
                 return ()
             return [e.TurnInterrupted(turn_id=turn.turn_id, reason=current.turn.interrupt or "owner_lost")]
 
-        log.warning("Turn %s was left running by %s, which is gone.", turn.turn_id, turn.owner.instance_id)
+        log.warning("Turn %s was left running by %s; nobody works on it.", turn.turn_id, turn.owner.instance_id)
         return await self._journal.record(session.id, decide)
 
+    async def _is_worked_on(self, turn: Turn) -> bool:
+        """Ours is when we know of it, or may be when a place is taken for one that is just being recorded."""
+        if turn.owner.incarnation == self.owner.incarnation:
+            return turn.turn_id in self._working or len(self._working) < self._taken
+        return await self._journal.store.alive(turn.owner.incarnation, now_ms=self._journal.clock.now_ms())
+
     async def _work(self, session: Session, plan: Plan, place: Place, then: Then) -> None:
+        assert session.turn is not None, "a turn was started"
         try:
-            await TurnRun(self._journal, session, plan).run()
+            try:
+                await TurnRun(self._journal, session, plan).run()
+            finally:
+                self._working.remove(session.turn.turn_id)
             await then(session.id, place)
         except MeerkatError as exc:
             place.free()

@@ -30,7 +30,7 @@ from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, closed, 
 from meerkat_mcp.stores.sqlite_writer import CLAIM, LAST_POSITION, Writer
 
 SMALL_ROWS_MAX = 200
-HEARING_INTERVAL_S = 0.005
+HEARING_INTERVAL_S = 0.01
 """What follows a quiet time is heard at once; in a flood of commits it is enough to look this often."""
 
 _CONFIG = "SELECT generation, config FROM realm"
@@ -78,9 +78,9 @@ class SQLiteStore:
         """
         path = folder / FILE_NAME
         async with AsyncExitStack() as owned:
+            instances = owned.enter_context(closing(Instances(folder / "instances")))
             writer = await Writer.open(path, use_inotify=use_inotify)
             owned.push_async_callback(writer.close)
-            instances = owned.enter_context(closing(Instances(folder / "instances")))
             reader = Thread(lambda: open_reader(path))
             await reader
             owned.push_async_callback(reader.close)
@@ -91,7 +91,11 @@ class SQLiteStore:
         return store
 
     async def close(self) -> None:
-        """See `Store`. The writer goes last, so that SQLite's own checkpoint at the end is made under the lock."""
+        """See `Store`.
+
+        The writer goes after those who read, so that SQLite's own checkpoint at the end is made under the lock; and
+        only when it has written all is this process dead to others.
+        """
         if not self._closed:
             self._closed = True
             self.writer.stop()

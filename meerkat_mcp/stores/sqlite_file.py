@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
@@ -46,7 +46,7 @@ class Thread(aiosqlite.Connection):
     def run(self, function: Callable[[Connection], T]) -> "asyncio.Future[T]":
         """What `function` returns, called with the connection in its thread; what has begun there is not cancelled.
 
-        This is aiosqlite's own `_execute`, without the coroutine: an append is 15 us faster for it.
+        This is aiosqlite's `_execute` without the coroutine, since who sends for the writer is a callback, no task.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._tx.put_nowait((future, lambda: function(self._conn)))  # pyright: ignore[reportUnknownMemberType]
@@ -62,18 +62,14 @@ def open_writer(path: Path, lock: FileLock) -> Connection:
     """The connection that writes; creates the file and brings it up to date. Raises StoreUnavailable, Corrupt."""
     lock.acquire(timeout_s=OPEN_WAIT_S)
     try:
-        # SQLite gives the files beside it the same permissions.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        try:
-            connection = connect(path, busy_timeout_s=BUSY_TIMEOUT_S, pragmas=())
-            try:
-                _prepare(connection, path)
-            except BaseException:
-                connection.close()
-                raise
-        except LibraryError as error:
-            raise translated(error, path) from error
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives the files beside it the same permissions
+        with ExitStack() as owned:
+            connection = owned.enter_context(closing(connect(path, busy_timeout_s=BUSY_TIMEOUT_S, pragmas=())))
+            _prepare(connection, path)
+            owned.pop_all()
         return connection
+    except LibraryError as error:
+        raise translated(error, path) from error
     finally:
         lock.release()
 
@@ -106,8 +102,8 @@ def erase(connection: Connection) -> None:
     """Remove what unused parts of the file still hold of deleted sessions. Raises StoreUnavailable.
 
     `secure_delete` would not do: where SQLite moves rows between pages it leaves copies in their unused middle (after
-    one of ten deletions in a trial). VACUUM writes the file anew, about 2 s for a million events, and the checkpoint
-    empties the write-ahead log.
+    one of ten deletions in a trial). VACUUM writes the file anew, and the checkpoint empties the write-ahead log. For a
+    million events that takes 2 s, in which nobody can write, and 260 MB of memory.
     """
     if not _number(connection, "SELECT erasing FROM realm"):
         return

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import anyio
+
 from meerkat_mcp.domain.errors import StoreUnavailable
 from meerkat_mcp.domain.events import DELTAS
 from meerkat_mcp.domain.session import Session
@@ -155,7 +157,7 @@ class Writer:
     async def close(self) -> None:
         """Write what waits, and let go of the file.
 
-        StoreUnavailable means that the lock did not come in time: the thread stands in line for it, and ends after that.
+        StoreUnavailable means that the lock did not come in time: the thread still waits for it, and then ends.
         """
         self._stopped = False
         done = self._queued(close_writer)
@@ -163,7 +165,7 @@ class Writer:
         try:
             await done
         except BaseException:
-            self._thread.stop()
+            self._thread.stop()  # pyright: ignore[reportUnknownMemberType] - as soon as it gets out of there
             raise
         finally:
             self.bell.close()
@@ -198,8 +200,8 @@ class Writer:
         """Fail what waits: it was not taken yet, so it will not be written either, should the lock come after all."""
         for job in self._take_all():
             job.error = StoreUnavailable(
-                f"{self._path.name} could not be written for {PATIENCE_S:.0f} s: another process holds it.",
-                hint="If a process of this realm was stopped (Ctrl-Z), continue it or end it.",
+                f"{self._path.name} could not be written for {PATIENCE_S:.0f} s: somebody else holds its lock.",
+                hint="Look for a process of this realm that was stopped (Ctrl-Z), or a large deletion under way.",
             )
             job.settle()
         self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._give_up)
@@ -221,7 +223,8 @@ class Writer:
         finally:
             self._lock.release()
         if jobs and isinstance(jobs[0].what, Append):
-            with suppress(OSError):  # an append that is committed must not fail any more
+            # An append that is committed must not fail any more.
+            with suppress(OSError, anyio.ClosedResourceError):
                 self.bell.ring()
         return jobs
 

@@ -49,19 +49,21 @@ def test_each_folder_has_its_realm_unless_one_is_named(meerkat: Commands) -> Non
     here = meerkat.json("realm", "current")
     (meerkat.folder / "inner").mkdir()
     inner = meerkat.json("realm", "current", "--context-root", "inner")
-    assert here["realm_id"].startswith("ws-") and inner["realm_id"] != here["realm_id"]
+    assert here["realm_id"].startswith("ws-")
+    assert inner["realm_id"] != here["realm_id"]
     assert meerkat.json("--realm", "team", "realm", "current")["why"] == "--realm"
     named = json.loads(meerkat("realm", "current", "--json", MEERKAT_REALM="from-env").stdout)
     assert (named["realm_id"], named["why"]) == ("from-env", "MEERKAT_REALM")
 
 
 def test_a_broken_manifest_hides_no_other_realm(meerkat: Commands) -> None:
-    meerkat("--realm", "good", "run", "hello")
+    meerkat("--realm", "good", "run", "[[say hi]]")
     broken = meerkat.state_root / "broken"
     broken.mkdir()
     (broken / "realm_manifest.json").write_text("{", encoding="utf-8")
     found = {realm["realm_id"]: realm for realm in meerkat.json("realm", "list")["realms"]}
-    assert found["good"]["backend"] == "sqlite" and "damaged" in found["broken"]["error"]
+    assert found["good"]["backend"] == "sqlite"
+    assert "damaged" in found["broken"]["error"]
     lines = meerkat("realm", "list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["REALM", "broken", "good"]
     assert meerkat("realm", "show", "broken").returncode == 9
@@ -70,13 +72,13 @@ def test_a_broken_manifest_hides_no_other_realm(meerkat: Commands) -> None:
 
 
 def test_a_realm_keeps_its_backend(meerkat: Commands) -> None:
-    meerkat("--realm", "team", "--realm-backend", "sqlite", "run", "hello")
+    meerkat("--realm", "team", "--realm-backend", "sqlite", "run", "[[say hi]]")
     done = meerkat("--realm", "team", "--realm-backend", "memory", "session", "list")
     assert (done.returncode, "pinned to sqlite" in done.stderr) == (5, True)
 
 
 def test_an_isolated_run_says_how_to_come_back(meerkat: Commands) -> None:
-    done = meerkat("--isolated", "run", "hello")
+    done = meerkat("--isolated", "run", "[[say hi]]")
     assert "--realm realm-" in done.stderr
     realm = done.stderr.split("--realm ")[1].split()[0]
     assert len(meerkat.json("--realm", realm, "session", "list")["sessions"]) == 1

@@ -16,7 +16,9 @@ def test_a_run_prints_the_text_and_says_how_to_go_on(meerkat: Commands) -> None:
     assert done.returncode == 0
     assert done.stdout.endswith("Write [[help]] to see what I can play.\n")
     (note,) = done.stderr.splitlines()
-    assert "completed" in note and "4 tokens in, 27 out" in note and f"--state-root {meerkat.state_root}" in note
+    assert "completed" in note
+    assert "4 tokens in, 27 out" in note
+    assert f"--state-root {meerkat.state_root}" in note
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_settings_labels_title_and_budget_reach_the_session(meerkat: Commands) -
     words = ["--system-prompt", "Be brief.", "--instruction", "Be kind.", "--param", "delta_ms=1", "--param", "deep=x"]
     words += ["--label", "team=red", "--title", "A title", "--budget", "max_tokens=9000", "--max-steps", "3"]
     made = meerkat.json("run", *words, "[[system]][[params]]")
-    assert made["text"] == 'Be brief.\n\nBe kind.\n{"delta_ms": 1, "deep": "x"}'
+    assert made["text"] == 'Be brief.\n\nBe kind.\n{"deep": "x", "delta_ms": 1}'
     shown = meerkat.json("session", "show", "last")["session"]
     assert (shown["title"], shown["labels"]) == ("A title", {"team": "red"})
     assert "[[system]]" not in meerkat.json("run", "--resume", "last", "[[system]]")["text"]
@@ -172,7 +174,8 @@ def test_a_busy_session_says_who_works_and_can_be_interrupted_for_a_new_prompt(m
     until(process, "step_started")
     busy = meerkat("run", "--resume", "last", "me too")
     assert busy.returncode == 5
-    assert f"process {process.pid}" in busy.stderr and "meerkat-mcp session interrupt" in busy.stderr
+    assert f"process {process.pid}" in busy.stderr
+    assert "meerkat-mcp session interrupt" in busy.stderr
     done = meerkat("run", "--resume", "last", "--if-busy", "interrupt", "[[say now me]]")
     assert (done.returncode, done.stdout) == (0, "now me\n")
     last = until(process, '"result"')
@@ -182,12 +185,12 @@ def test_a_busy_session_says_who_works_and_can_be_interrupted_for_a_new_prompt(m
 @posix
 def test_a_reader_that_goes_away_ends_the_run_quietly(meerkat: Commands) -> None:
     process = meerkat.start("run", "-s", "[[words 2000]]")
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     process.stdout.read(5)
     process.stdout.close()
     assert process.wait(timeout=5) == 141
     assert process.stderr.read() == ""
-    process.stdout = None
     assert meerkat.json("session", "show", "last")["turn"]["status"] == "interrupted"
 
 
@@ -196,3 +199,16 @@ def test_changed_settings_alone_need_no_prompt(meerkat: Commands) -> None:
     done = meerkat.json("run", "--resume", "last", "--title", "Ada's")
     assert done["status"] == "idle"
     assert meerkat.json("session", "show", "last")["session"]["title"] == "Ada's"
+
+
+def test_a_queued_prompt_is_worked_on_before_anybody_leaves(meerkat: Commands) -> None:
+    worker = meerkat.start("run", "--json", "-s", "[[hang]]")
+    until(worker, "step_started")
+    follower = meerkat.start("session", "show", "last", "--events", "--follow", "--json")
+    waiter = meerkat.start("run", "--json", "--resume", "last", "--if-busy", "queue", "[[delta_ms 50]][[words 10]]")
+    until(follower, "prompt_queued")
+    meerkat.json("session", "interrupt", "last")
+    said, _ = waiter.communicate(timeout=10)
+    assert (waiter.returncode, json.loads(said)["text"].split()[-1]) == (0, "word10")
+    worker.communicate(timeout=5)
+    assert worker.returncode == 1

@@ -39,7 +39,8 @@ def served(meerkat: Commands, *args: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("how", ["eof", "sigterm", "sigint"])
 def test_a_server_ends_in_time_and_leaves_no_turn_running(meerkat: Commands, how: str) -> None:
     process = served(meerkat)
-    assert process.stdin is not None and process.stderr is not None
+    assert process.stdin is not None
+    assert process.stderr is not None
     began = time.monotonic()
     if how == "eof":
         process.stdin.close()
@@ -48,7 +49,6 @@ def test_a_server_ends_in_time_and_leaves_no_turn_running(meerkat: Commands, how
     assert process.wait(timeout=5) == 0
     assert time.monotonic() - began < EXIT_LIMIT_SECONDS
     assert process.stderr.read() == f"meerkat-mcp {version()}: serving realm team (sqlite)\n"
-    process.stdin = None
     turn = meerkat.json("--realm", "team", "session", "show", "last")["turn"]
     assert turn["status"] == "interrupted"
 
@@ -58,7 +58,8 @@ def test_the_log_holds_no_prompt_and_no_text(meerkat: Commands) -> None:
     _, said = process.communicate(timeout=5)
     assert process.returncode == 0
     assert len(said.splitlines()) > 1  # the log was on
-    assert "secret" not in said and str(meerkat.state_root) not in said
+    assert "secret" not in said
+    assert str(meerkat.state_root) not in said
 
 
 def test_without_a_realm_a_server_makes_one_and_says_how_to_keep_it(meerkat: Commands) -> None:
@@ -66,7 +67,8 @@ def test_without_a_realm_a_server_makes_one_and_says_how_to_keep_it(meerkat: Com
     assert (done.returncode, done.stdout) == (0, "")
     (line,) = done.stderr.splitlines()
     realm = line.split("serving realm ")[1].split()[0]
-    assert realm.startswith("realm-") and line.endswith(f"keep it with: --realm {realm}")
+    assert realm.startswith("realm-")
+    assert line.endswith(f"keep it with: --realm {realm}")
 
 
 def test_a_context_root_is_served_in_its_own_realm_and_paths_are_shown_when_allowed(meerkat: Commands) -> None:

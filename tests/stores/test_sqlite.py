@@ -1,0 +1,917 @@
+"""What is special about SQLite: real processes on one file, deaths, versions, and files that are not as they should be.
+
+What every store promises is in `test_contract.py`.
+"""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import Process
+from anyio.streams.text import TextReceiveStream
+from stores.conftest import Log, OpenSQLite
+
+from meerkat_mcp.domain import events as e
+from meerkat_mcp.domain.errors import Corrupt, Internal, SessionNotFound, StoreUnavailable
+from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.stores import sqlite_file, sqlite_instances, sqlite_library, sqlite_writer
+from meerkat_mcp.stores.base import Append, Claim, Selection, SequenceConflict, Stream
+from meerkat_mcp.stores.filelock import FileLock
+from meerkat_mcp.stores.sqlite import SQLiteStore
+from meerkat_mcp.stores.sqlite_library import library, translated, version_warnings
+from meerkat_mcp.stores.sqlite_writer import Spans
+
+pytestmark = pytest.mark.anyio
+
+LONG_S = 60
+ROOT = Path(sqlite_file.__file__).parents[2]
+
+IN_ANOTHER_PROCESS = """
+import sys, time
+sys.path[:0] = [{root!r}, {tests!r}]
+import anyio
+from pathlib import Path
+from stores.conftest import Log
+from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.stores.base import SequenceConflict
+from meerkat_mcp.stores.sqlite import SQLiteStore
+
+def say(*what):
+    print(*what, flush=True)
+
+async def heard():
+    return await anyio.to_thread.run_sync(sys.stdin.readline)
+
+async def main(store):
+{body}
+
+async def run():
+    store = await SQLiteStore.open(Path(sys.argv[1]), clock_ms=lambda: time.time_ns() // 1_000_000)
+    await main(store)
+    await store.close()
+
+anyio.run(run)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "realm"
+
+
+@pytest.fixture
+def file(folder: Path) -> Path:
+    return folder / "realm.sqlite3"
+
+
+@asynccontextmanager
+async def another_process(folder: Path, body: str) -> AsyncIterator[tuple[Process, "Lines"]]:
+    """Run `body`, which has a `store`, in a process of its own; gives it and the lines it says."""
+    body = "\n".join(f"    {line}" for line in body.strip("\n").splitlines())
+    script = IN_ANOTHER_PROCESS.format(root=str(ROOT), tests=str(ROOT / "tests"), body=body)
+    process = await anyio.open_process([sys.executable, "-c", script, str(folder)], stderr=None)
+    try:
+        yield process, Lines(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+
+
+class Lines:
+    """What a process says, line by line."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdout is not None
+        self._stream = TextReceiveStream(process.stdout)
+        self._rest = ""
+
+    async def next(self) -> str:
+        while "\n" not in self._rest:
+            self._rest += await self._stream.receive()
+        line, _, self._rest = self._rest.partition("\n")
+        return line
+
+    async def rest(self) -> list[str]:
+        async for text in self._stream:
+            self._rest += text
+        return self._rest.splitlines()
+
+
+async def tell(process: Process) -> None:
+    assert process.stdin is not None
+    await process.stdin.send(b"\n")
+
+
+async def begun(store: SQLiteStore, session_id: str = "s-1", **how: Any) -> Log:
+    log = Log(session_id)
+    await store.append(log.begin(**how))
+    return log
+
+
+def connected(file: Path) -> "closing[sqlite_library.Connection]":
+    """The file, as a program sees it that knows nothing of us."""
+    return closing(sqlite_library.connect(file, busy_timeout_s=0, pragmas=()))
+
+
+def laid(file: Path, content: bytes) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+
+
+def made(folder: Path, *, mode: int = 0o700) -> None:
+    folder.mkdir(mode=mode, parents=True)
+
+
+def found(folder: Path) -> dict[str, bytes]:
+    """The files in a folder and all below it, with their content."""
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def bytes_in(folder: Path) -> bytes:
+    return b"".join(found(folder).values())
+
+
+def changed(file: Path, *statements: str) -> None:
+    with connected(file) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+# ── several processes ──
+
+RACE = """
+name, won = sys.argv[2] if len(sys.argv) > 2 else str(time.perf_counter_ns()), 0
+say(name)
+await heard()
+log = Log()
+while won < 60:
+    log.session = await store.load("s-1")
+    append = log.text(name)
+    try:
+        await store.append(append)
+    except SequenceConflict:
+        continue
+    won += 1
+    say(append.events[0].seq)
+"""
+
+
+async def test_two_processes_that_write_one_log_each_win_their_own_places(sqlite: SQLiteStore, folder: Path) -> None:
+    await begun(sqlite)
+    with anyio.fail_after(LONG_S):
+        async with another_process(folder, RACE) as (one, ones), another_process(folder, RACE) as (other, others):
+            names = [await ones.next(), await others.next()]
+            await tell(one)
+            await tell(other)
+            won = [[int(seq) for seq in await lines.rest()] for lines in (ones, others)]
+    events = await sqlite.read("s-1", after=1)
+    assert [recorded.seq for recorded in events] == list(range(2, 122))
+    for name, seqs in zip(names, won, strict=True):
+        written = [recorded.seq for recorded in events if f'"text":"{name}"'.encode() in recorded.body]
+        assert written == seqs
+        assert len(seqs) == 60
+
+
+WRITE_FLAT_OUT = """
+async def write(log):
+    await store.append(log.begin())
+    for number in range(50):
+        await store.append(log.text() if number % 5 else log.delta())
+
+async with anyio.create_task_group() as tasks:
+    for number in range(8):
+        tasks.start_soon(write, Log(f"s-{time.time_ns()}-{number}"))
+"""
+
+
+async def test_processes_that_write_side_by_side_lose_nothing(open_sqlite: OpenSQLite, folder: Path) -> None:
+    with anyio.fail_after(LONG_S):
+        async with (
+            another_process(folder, WRITE_FLAT_OUT) as (one, _),
+            another_process(folder, WRITE_FLAT_OUT) as (other, _),
+        ):
+            assert await one.wait() == 0
+            assert await other.wait() == 0
+    store = await open_sqlite()
+    sessions = await store.sessions(Selection())
+    assert len(sessions) == 16
+    for session in sessions:
+        assert [recorded.seq for recorded in await store.read(session.id)] == list(range(1, 52))
+
+
+APPEND_UNTIL_KILLED = """
+log = Log()
+await store.append(log.begin())
+while True:
+    append = log.text() if log.session.seq % 3 else log.delta()
+    await store.append(append)
+    say(append.events[0].seq)
+"""
+
+
+async def test_a_killed_process_loses_nothing_that_was_acknowledged(open_sqlite: OpenSQLite, folder: Path) -> None:
+    with anyio.fail_after(LONG_S):
+        async with another_process(folder, APPEND_UNTIL_KILLED) as (process, lines):
+            while int(await lines.next()) < 100:
+                pass
+            process.kill()
+            acknowledged = [int(line) for line in (await lines.rest())[:-1] or ["100"]]
+    store = await open_sqlite()
+    seqs = [recorded.seq for recorded in await store.read("s-1")]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert len(seqs) >= acknowledged[-1] >= 100
+    assert (await store.load("s-1")).seq == len(seqs)
+
+
+@pytest.mark.parametrize("use_inotify", [None, False])
+async def test_a_process_hears_what_another_one_records(
+    open_sqlite: OpenSQLite, folder: Path, use_inotify: bool | None
+) -> None:
+    store = await open_sqlite(use_inotify=use_inotify)
+    assert store.bell.mechanism == ("inotify" if use_inotify is None and sys.platform == "linux" else "poll")
+    write = "for number in range(3):\n    await heard()\n    await store.append(Log(f's-{number}').begin())"
+    with anyio.fail_after(LONG_S):
+        async with another_process(folder, write) as (process, _):
+            told = store.changes()
+            for number in range(3):
+                await tell(process)
+                assert set(await anext(told)) == {f"s-{number}"}
+
+
+HOLD_THE_LOCKS = """
+from meerkat_mcp.stores.filelock import FileLock
+from meerkat_mcp.stores.sqlite_library import connect
+with FileLock(store.path.parent / "realm.lock"):
+    connection = connect(store.path, busy_timeout_s=0, pragmas=())
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DELETE FROM events")
+    say("held")
+    await heard()
+    connection.close()
+"""
+
+
+async def test_reading_goes_on_while_another_process_writes(sqlite: SQLiteStore, folder: Path) -> None:
+    log = await begun(sqlite)
+    with anyio.fail_after(LONG_S):
+        async with another_process(folder, HOLD_THE_LOCKS) as (process, lines):
+            assert await lines.next() == "held"
+            for limit in (100, 1000):
+                assert await sqlite.read("s-1", limit=limit) == log.events
+            assert await sqlite.load("s-1") == log.session
+            assert len(await sqlite.sessions(Selection(query="s-1"))) == 1
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sqlite.append, log.text())
+                await tell(process)
+    assert await sqlite.read("s-1") == log.events
+
+
+# ── one writer ──
+
+
+async def queued(store: SQLiteStore, appends: Sequence[Append]) -> None:
+    """Have these appends wait for the lock together, and let them go."""
+    lock = FileLock(store.path.parent / "realm.lock")
+    with closing(lock), anyio.fail_after(LONG_S):
+        lock.acquire()
+        async with anyio.create_task_group() as tasks:
+            for append in appends:
+                tasks.start_soon(store.append, append)
+            await anyio.wait_all_tasks_blocked()
+            lock.release()
+
+
+async def test_what_waits_together_is_committed_together(sqlite: SQLiteStore) -> None:
+    logs = [await begun(sqlite, f"s-{number}") for number in range(100)]
+    before = sqlite.writer.commits
+    await queued(sqlite, [log.text() for log in logs])
+    assert sqlite.writer.commits == before + 1
+
+
+async def test_a_commit_has_a_bounded_number_of_events(sqlite: SQLiteStore) -> None:
+    log = await begun(sqlite)
+    before = sqlite.writer.commits
+    await queued(sqlite, [log.next(*(e.TextComplete(text="x") for _ in range(100))) for _ in range(12)])
+    assert sqlite.writer.commits == before + 2
+    assert await sqlite.read("s-1", limit=2000) == log.events
+
+
+@pytest.mark.parametrize(("appends", "level"), [("delta", 1), ("text", 2), ("delta text", 2)])
+async def test_only_recorded_events_wait_for_the_disk(sqlite: SQLiteStore, appends: str, level: int) -> None:
+    log = await begun(sqlite)
+    for first in ("delta", "text"):  # whatever came before
+        await sqlite.append(getattr(log, first)())
+        await queued(sqlite, [getattr(log, kind)() for kind in appends.split()])
+        assert await sqlite.writer.locked(lambda connection: connection.execute("PRAGMA synchronous").fetchone()) == (
+            level,
+        )
+
+
+async def test_changes_of_other_things_keep_their_place_among_appends(sqlite: SQLiteStore) -> None:
+    log, outcomes = await begun(sqlite), list[object]()
+
+    async def put() -> None:
+        outcomes.append((await sqlite.put_config({"a": 1}, expected=0)).generation)
+
+    lock = FileLock(sqlite.path.parent / "realm.lock")
+    with closing(lock), anyio.fail_after(LONG_S):
+        lock.acquire()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sqlite.append, log.text())
+            tasks.start_soon(put)
+            tasks.start_soon(sqlite.append, log.text())
+            await anyio.wait_all_tasks_blocked()
+            lock.release()
+    assert outcomes == [1]
+    assert await sqlite.read("s-1") == log.events
+
+
+async def test_an_append_that_was_cancelled_in_the_queue_is_not_written(sqlite: SQLiteStore) -> None:
+    log = await begun(sqlite)
+    before = log.session
+    lock = FileLock(sqlite.path.parent / "realm.lock")
+    with closing(lock), anyio.fail_after(LONG_S):
+        lock.acquire()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sqlite.append, log.text("cancelled"))
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+        lock.release()
+        log.session = before
+        await sqlite.append(log.text("after"))
+    assert b"after" in (await sqlite.read("s-1"))[-1].body
+
+
+async def test_who_waits_too_long_for_a_frozen_process_is_told_and_nothing_is_written_later(
+    sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "PATIENCE_S", 0.02)
+    log = await begun(sqlite)
+    events = list(log.events)
+    lock = FileLock(sqlite.path.parent / "realm.lock")
+    with closing(lock), anyio.fail_after(LONG_S):
+        lock.acquire()
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="could not be written"):
+                await sqlite.append(log.text())
+            with pytest.raises(StoreUnavailable, match="could not be written"):
+                await sqlite.put_config({"a": 1}, expected=None)
+        lock.release()
+        monkeypatch.undo()
+        assert (await sqlite.put_config({"a": 2}, expected=0)).generation == 1
+    assert await sqlite.read("s-1") == events
+
+
+async def test_a_bug_in_a_change_reaches_its_caller_and_nobody_else(sqlite: SQLiteStore) -> None:
+    def bug(connection: sqlite_library.Connection) -> None:
+        connection.execute("UPDATE realm SET generation = 7")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await sqlite.writer.change(bug)
+    assert (await sqlite.config()).generation == 0
+
+
+def test_the_positions_between_ours_are_others() -> None:
+    ours = Spans()
+    for first, last in [(3, 4), (5, 5), (8, 9), (20, 30)]:
+        ours.add(first, last)
+    assert list(ours.between(0, 40)) == [(0, 2), (5, 7), (9, 19), (30, 40)]
+    assert list(ours.between(2, 5)) == []
+    assert list(ours.between(6, 12)) == [(6, 7), (9, 12)]
+    assert list(ours.between(25, 28)) == []
+    ours.clear()
+    assert list(ours.between(6, 12)) == [(6, 12)]
+
+
+async def test_a_refused_append_does_not_make_others_events_ours(open_sqlite: OpenSQLite) -> None:
+    store, other = await open_sqlite(), await open_sqlite()
+    with anyio.fail_after(LONG_S):
+        log = await begun(store)
+        stale = Log()
+        with pytest.raises(SequenceConflict):
+            await store.append(stale.begin())
+        theirs = await begun(other, "s-2")
+        await other.append(theirs.text())
+        assert "s-2" in await anext(store.changes())
+        await store.append(log.text())
+
+
+# ── the disk, and what stands on it ──
+
+
+async def test_a_full_disk_is_said_and_leaves_nothing_half_written(sqlite: SQLiteStore) -> None:
+    log = await begun(sqlite)
+    events, session = list(log.events), log.session
+
+    def full(connection: sqlite_library.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    await sqlite.writer.locked(full)
+    with pytest.raises(StoreUnavailable, match="disk is full") as refused:
+        await sqlite.append(log.text("x" * 100_000))
+    assert refused.value.retryable
+    assert refused.value.hint
+    assert await sqlite.read("s-1") == events
+    await sqlite.writer.locked(lambda connection: connection.execute("PRAGMA max_page_count = 1000000"))
+    log.session = session
+    await sqlite.append(log.text("y" * 100_000))
+    assert (await sqlite.load("s-1")).seq == 2
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(file: Path, open_sqlite: OpenSQLite) -> None:
+    laid(file, b"These are my notes, not a database." * 100)
+    with pytest.raises(Corrupt, match="is no SQLite database"):
+        await open_sqlite()
+    assert found(file.parent)[file.name] == b"These are my notes, not a database." * 100
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE recipes (name)", "PRAGMA application_id = 7"])
+async def test_a_database_of_another_program_is_refused_and_left_alone(
+    file: Path, open_sqlite: OpenSQLite, statement: str
+) -> None:
+    made(file.parent)
+    changed(file, statement)
+    before = found(file.parent)[file.name]
+    with pytest.raises(Corrupt, match="of another program"):
+        await open_sqlite()
+    assert found(file.parent)[file.name] == before
+
+
+async def test_a_file_from_the_future_is_refused_naming_both_versions(file: Path, open_sqlite: OpenSQLite) -> None:
+    await (await open_sqlite()).close()
+    changed(file, "PRAGMA user_version = 99")
+    with pytest.raises(StoreUnavailable, match=r"version 99.* up to 1") as refused:
+        await open_sqlite()
+    assert "Update" in refused.value.hint
+    assert refused.value.facts == {"version": 99, "known": 1}
+
+
+async def test_a_program_that_was_overtaken_while_it_had_the_file_open_says_so(sqlite: SQLiteStore, file: Path) -> None:
+    log = await begun(sqlite)
+    changed(file, "DROP VIEW log", "PRAGMA user_version = 2")
+    with pytest.raises(StoreUnavailable, match=r"version 2.* up to 1"):
+        await sqlite.append(log.text())
+
+
+async def test_migrations_are_applied_in_order_once(
+    file: Path, open_sqlite: OpenSQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_sqlite()
+    log = await begun(store)
+    await store.close()
+    later = ("CREATE TABLE added (x); INSERT INTO added VALUES (1);", "UPDATE added SET x = x + 1;")
+    monkeypatch.setattr(sqlite_file, "_MIGRATIONS", sqlite_file._MIGRATIONS + later)
+    for _ in range(2):
+        store = await open_sqlite()
+        assert await store.read("s-1") == log.events
+        await store.close()
+    with connected(file) as connection:
+        assert connection.execute("SELECT x FROM added").fetchall() == [(2,)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+
+
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    file: Path, open_sqlite: OpenSQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_sqlite()
+    log = await begun(store)
+    await store.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sqlite_file, "_MIGRATIONS", (*sqlite_file._MIGRATIONS, "DROP VIEW log; INSERT INTO nowhere VALUES (1);")
+        )
+        with pytest.raises(Corrupt, match="nowhere"):
+            await open_sqlite()
+    store = await open_sqlite()
+    await store.append(log.text())
+    assert await store.read("s-1") == log.events
+
+
+async def test_what_stands_in_the_way_of_the_folder_is_named(tmp_path: Path, open_sqlite: OpenSQLite) -> None:
+    (tmp_path / "realm").write_text("a file")
+    with pytest.raises(StoreUnavailable, match="realm cannot be used"):
+        await open_sqlite()
+
+
+async def test_a_folder_in_place_of_the_file_is_said(file: Path, open_sqlite: OpenSQLite) -> None:
+    made(file)
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
+        await open_sqlite()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permissions do not bind root")
+async def test_a_folder_that_cannot_be_written_is_said(folder: Path, open_sqlite: OpenSQLite) -> None:
+    made(folder, mode=0o500)
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
+        await open_sqlite()
+
+
+async def test_a_damaged_file_is_said(sqlite: SQLiteStore, file: Path, open_sqlite: OpenSQLite) -> None:
+    log = await begun(sqlite)
+    await sqlite.append(log.text("x" * 50_000))
+    await sqlite.close()
+    whole = found(file.parent)[file.name]
+    laid(file, whole[:4096] + b"\xa5" * (len(whole) - 4096))
+    with pytest.raises(Corrupt, match=r"realm.sqlite3 is damaged") as refused:
+        await (await open_sqlite()).load("s-1")
+    assert "copy" in refused.value.hint
+
+
+async def test_a_session_that_contradicts_itself_is_said(sqlite: SQLiteStore, file: Path) -> None:
+    await begun(sqlite)
+    changed(file, "UPDATE sessions SET body = '{\"id\": 7}'")
+    with pytest.raises(Corrupt, match="s-1"):
+        await sqlite.load("s-1")
+
+
+RESULTS = {
+    StoreUnavailable: (3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23),
+    Corrupt: (1, 2, 4, 11, 12, 16, 17, 18, 19, 20, 21, 24, 25, 26),
+}
+"""Every result code of SQLite that is an error (sqlite.org/rescode.html), by what it means here."""
+
+
+@pytest.mark.parametrize(("kind", "code"), [(kind, code) for kind, codes in RESULTS.items() for code in codes])
+def test_every_result_of_sqlite_is_understood(kind: type[Exception], code: int) -> None:
+    for extended in (0, 1, 6):
+        error = library.OperationalError("what SQLite says")
+        error.sqlite_errorcode = code | extended << 8
+        known = translated(error, Path("a folder/realm.sqlite3"))
+        assert type(known) is kind
+        assert known.message.startswith("realm.sqlite3 ")
+        assert known.hint
+
+
+def test_no_result_of_sqlite_is_missing() -> None:
+    assert sorted(code for codes in RESULTS.values() for code in codes) == list(range(1, 27))
+
+
+def test_misuse_of_the_library_is_a_bug() -> None:
+    assert isinstance(translated(library.ProgrammingError("closed"), Path("realm.sqlite3")), Internal)
+
+
+def modes(folder: Path) -> dict[str, set[int]]:
+    modes: dict[str, set[int]] = {"file": set(), "folder": {folder.stat().st_mode & 0o777}}
+    for path in folder.rglob("*"):
+        modes["folder" if path.is_dir() else "file"].add(path.stat().st_mode & 0o777)
+    return modes
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+async def test_only_the_owner_can_look_into_the_files(sqlite: SQLiteStore, folder: Path) -> None:
+    await begun(sqlite)
+    await sqlite.renew(instance())
+    assert set(found(folder)) >= {"realm.sqlite3", "realm.sqlite3-wal", "realm.lock", "realm.bell", "life-1.lock"}
+    assert modes(folder) == {"file": {0o600}, "folder": {0o700}}
+
+
+# ── reading ──
+
+
+class Busy:
+    """A connection that finds the file locked."""
+
+    def execute(self, *_: object) -> None:
+        error = library.OperationalError("database is locked")
+        error.sqlite_errorcode = 5 | 2 << 8
+        raise error
+
+
+async def test_a_read_that_would_have_to_wait_waits_in_a_thread(
+    sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await begun(sqlite)
+    monkeypatch.setattr(sqlite, "_inline", Busy())
+    assert await sqlite.read("s-1", limit=1) == log.events
+
+
+async def test_who_reads_on_and_on_lets_others_in_between(sqlite: SQLiteStore) -> None:
+    log, others = await begun(sqlite), list[int]()
+    await sqlite.append(log.next(*(e.TextComplete(text="x") for _ in range(50))))
+
+    async def other() -> None:
+        others.append(len(read))
+
+    read: list[e.Recorded] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        while page := await sqlite.read("s-1", after=read[-1].seq if read else 0, limit=1):
+            read += page
+    assert others[0] < 5
+
+
+async def test_no_reader_can_write(sqlite: SQLiteStore) -> None:
+    for small in (True, False):
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await sqlite._rows("DELETE FROM sessions", small=small)
+
+
+# ── deleting ──
+
+
+async def filled(store: SQLiteStore, seed: int) -> None:
+    """Sessions that grow and shrink among each other, each with a mark of its own in all it has."""
+    by_chance = random.Random(seed)
+    logs = [Log(f"s-{number}-mark{number:03}mark") for number in range(12)]
+    for log in logs:
+        mark = log.id[-10:]
+        await store.append(log.begin(title=mark, labels={mark: mark}))
+    for _ in range(400):
+        log = by_chance.choice(logs)
+        mark = log.id[-10:] * by_chance.choice((1, 10, 40, 150, 700))
+        match by_chance.randrange(4):
+            case 0:
+                await store.append(log.next(e.SettingsChanged(title=mark, labels={mark[:60]: mark[:200]})))
+            case 1:
+                await store.append(log.text(mark))
+            case _:
+                first = log.session.seq + 1
+                await store.append(log.next(*(e.TextDelta(text=mark[:500]) for _ in range(by_chance.randrange(1, 6)))))
+                await store.append(log.text(mark, supersedes=first))
+    for log in logs:
+        key = Claim(key=log.id, digest=log.id, session_id=log.id, turn_id=log.id, created_ms=1)
+        await store.append(log.next(e.TextComplete(text="last"), claim=key))
+        await store.put_stream(Stream(stream_id=log.id, session_id=log.id, after_seq=0, used_ms=1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_deleted_session_leaves_no_byte_in_any_file(sqlite: SQLiteStore, folder: Path, seed: int) -> None:
+    await filled(sqlite, seed)
+    for number in (3, 7, 0, 11, 5):
+        mark = f"mark{number:03}mark"
+        assert mark.encode() in bytes_in(folder)
+        await sqlite.delete(f"s-{number}-{mark}")
+        assert mark.encode() not in bytes_in(folder)
+    assert len(await sqlite.sessions(Selection())) == 7
+    assert b"mark001mark" in bytes_in(folder)
+
+
+async def test_deleting_several_at_once_cleans_up_once(
+    sqlite: SQLiteStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        await begun(sqlite, f"s-{number}", title="marked")
+    checkpoints: list[int] = []
+    checkpoint = sqlite_file._checkpoint
+
+    def counted(connection: sqlite_library.Connection) -> bool:
+        checkpoints.append(1)
+        return checkpoint(connection)
+
+    monkeypatch.setattr(sqlite_file, "_checkpoint", counted)
+    with anyio.fail_after(LONG_S):
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(sqlite.delete, f"s-{number}")
+    assert len(checkpoints) <= 2
+    assert b"marked" not in bytes_in(folder)
+
+
+async def test_a_reader_in_the_way_of_deleting_is_said_and_deleting_again_helps(
+    sqlite: SQLiteStore, folder: Path, file: Path
+) -> None:
+    await begun(sqlite, title="marked")
+    await sqlite.writer.locked(lambda connection: connection.execute("PRAGMA busy_timeout = 20"))
+    with connected(file) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchall()
+        with pytest.raises(StoreUnavailable, match="some of its bytes"):
+            await sqlite.delete("s-1")
+        with pytest.raises(SessionNotFound):
+            await sqlite.load("s-1")
+        assert b"marked" in bytes_in(folder)
+    await sqlite.delete("s-1")
+    assert b"marked" not in bytes_in(folder)
+
+
+async def test_who_opens_the_realm_next_finishes_a_deletion_that_was_cut_off(
+    open_sqlite: OpenSQLite, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_sqlite()
+    await begun(store, title="marked")
+    with monkeypatch.context() as patch:
+        patch.setattr("meerkat_mcp.stores.sqlite.erase", lambda _: None)
+        await store.delete("s-1")
+    await store.close()
+    assert b"marked" in bytes_in(folder)
+    await open_sqlite()
+    assert b"marked" not in bytes_in(folder)
+
+
+# ── instances ──
+
+
+def instance(incarnation: str = "life-1", *, expires_ms: int = 1 << 60) -> Instance:
+    return Instance(instance_id="i", incarnation=incarnation, host="h", pid=1, expires_ms=expires_ms)
+
+
+RENEW = """
+await store.renew(Instance(instance_id="i", incarnation="theirs", host="h", pid=1, expires_ms=1 << 60))
+say("renewed")
+await heard()
+"""
+
+
+async def test_a_killed_process_is_known_to_be_dead_at_once(sqlite: SQLiteStore, folder: Path) -> None:
+    with anyio.fail_after(LONG_S):
+        async with another_process(folder, RENEW) as (process, lines):
+            assert await lines.next() == "renewed"
+            assert await sqlite.alive("theirs", now_ms=0)
+            process.kill()
+            await process.wait()
+            assert not await sqlite.alive("theirs", now_ms=0)
+
+
+async def test_a_process_that_closed_the_store_is_done(sqlite: SQLiteStore, folder: Path) -> None:
+    with anyio.fail_after(LONG_S):
+        async with another_process(folder, RENEW) as (process, lines):
+            assert await lines.next() == "renewed"
+            await tell(process)
+            await process.wait()
+            assert not await sqlite.alive("theirs", now_ms=0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no processes")
+async def test_the_lease_of_a_stopped_process_decides(sqlite: SQLiteStore, folder: Path) -> None:
+    body = RENEW.replace("1 << 60", "1000")
+    with anyio.fail_after(LONG_S):
+        async with another_process(folder, body) as (process, lines):
+            assert await lines.next() == "renewed"
+            process.send_signal(signal.SIGSTOP)
+            assert await sqlite.alive("theirs", now_ms=999)
+            assert not await sqlite.alive("theirs", now_ms=1001)
+
+
+async def test_a_process_does_not_doubt_itself(sqlite: SQLiteStore) -> None:
+    await sqlite.renew(instance(expires_ms=1000))
+    assert await sqlite.alive("life-1", now_ms=5000)
+
+
+@pytest.mark.parametrize("loss", ["the lock file", "locks"])
+async def test_without_a_lock_the_lease_decides(
+    open_sqlite: OpenSQLite, folder: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise OSError("no locks available")
+
+    store, other = await open_sqlite(), await open_sqlite()
+    if loss == "locks":
+        monkeypatch.setattr(sqlite_instances.FileLock, "acquire", refuse)
+        monkeypatch.setattr(sqlite_instances, "is_held", refuse)
+        store._instances.renew(
+            sqlite_library.connect(store.path, busy_timeout_s=9, pragmas=()), instance(expires_ms=1000), now_ms=0
+        )
+        monkeypatch.undo()
+    else:
+        await store.renew(instance(expires_ms=1000))
+        (folder / "instances" / "life-1.lock").unlink()
+    assert await other.alive("life-1", now_ms=999)
+    assert not await other.alive("life-1", now_ms=1001)
+
+
+async def test_who_comes_sweeps_up_after_the_dead(sqlite: SQLiteStore, open_sqlite: OpenSQLite, folder: Path) -> None:
+    living = await open_sqlite()
+    await living.renew(instance("living", expires_ms=1))
+    for incarnation in ("dead-1", "dead-2"):
+        gone = await open_sqlite()
+        await gone.renew(instance(incarnation))
+        await gone.close()
+    (folder / "instances" / "dead-2.lock").unlink()
+    changed(sqlite.path, "UPDATE instances SET expires_ms = 1 WHERE incarnation = 'dead-2'")
+    await sqlite.renew(instance())
+    assert set(found(folder / "instances")) == {"living.lock", "life-1.lock"}
+    with connected(sqlite.path) as connection:
+        assert {row[0] for row in connection.execute("SELECT incarnation FROM instances")} == {"living", "life-1"}
+
+
+async def test_a_retired_instance_leaves_nothing_behind(sqlite: SQLiteStore, folder: Path) -> None:
+    await sqlite.renew(instance())
+    await sqlite.retire("life-1")
+    assert found(folder / "instances") == {}
+
+
+# ── opening and closing ──
+
+
+async def test_a_store_that_is_closing_writes_what_was_queued_and_takes_nothing_more(
+    sqlite: SQLiteStore, open_sqlite: OpenSQLite
+) -> None:
+    log = await begun(sqlite)
+    lock = FileLock(sqlite.path.parent / "realm.lock")
+    with closing(lock), anyio.fail_after(LONG_S):
+        lock.acquire()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(sqlite.append, log.text())
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(sqlite.close)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(StoreUnavailable, match="closed"):
+                await sqlite.append(log.text())
+            lock.release()
+    assert len(await (await open_sqlite()).read("s-1")) == 11
+
+
+async def test_closing_does_not_wait_for_a_frozen_process_forever(
+    open_sqlite: OpenSQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "PATIENCE_S", 0.02)
+    store = await open_sqlite()
+    lock = FileLock(store.path.parent / "realm.lock")
+    with closing(lock), anyio.fail_after(LONG_S):
+        lock.acquire()
+        with pytest.raises(StoreUnavailable, match="could not be written"):
+            await store.close()
+        await store.close()
+        lock.release()
+        await anyio.to_thread.run_sync(store.writer._thread._thread.join)
+
+
+async def test_a_closed_store_says_so(sqlite: SQLiteStore) -> None:
+    await sqlite.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await sqlite.append(Log().begin())
+    for limit in (1, 1000):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await sqlite.read("s-1", limit=limit)
+
+
+async def test_the_last_one_to_close_leaves_one_file(open_sqlite: OpenSQLite, folder: Path) -> None:
+    stores = [await open_sqlite() for _ in range(3)]
+    await begun(stores[0])
+    for store in stores:
+        await store.close()
+    assert set(found(folder)) == {"realm.sqlite3", "realm.lock", "realm.bell"}
+
+
+def test_one_event_loop_after_the_other_can_use_a_realm(folder: Path) -> None:
+    async def use() -> int:
+        store = await SQLiteStore.open(folder, clock_ms=lambda: 0)
+        log = Log()
+        log.session = log.session.model_copy(update={"seq": len(await store.read("s-1"))})
+        await store.append(log.text() if log.session.seq else log.begin())
+        await store.close()
+        return log.session.seq
+
+    assert [anyio.run(use) for _ in range(3)] == [1, 2, 3]
+
+
+async def test_a_cancelled_opening_can_be_repeated(open_sqlite: OpenSQLite, folder: Path) -> None:
+    made(folder)
+    lock = FileLock(folder / "realm.lock")
+    with closing(lock), anyio.fail_after(LONG_S):
+        lock.acquire()
+        with anyio.move_on_after(0.05) as scope:
+            await open_sqlite()
+        assert scope.cancelled_caught
+        lock.release()
+        await begun(await open_sqlite())
+
+
+@pytest.mark.parametrize(
+    ("version", "faulty"),
+    [
+        ((3, 6, 23), False),
+        ((3, 7, 0), True),
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 53, 4), False),
+        ((4, 0, 0), False),
+    ],
+)
+def test_versions_of_sqlite_that_can_lose_commits_are_named(version: tuple[int, ...], faulty: bool) -> None:
+    warnings = version_warnings(version)
+    assert len(warnings) == faulty
+    assert all(".".join(map(str, version)) in warning for warning in warnings)
+
+
+def test_the_contract_holds_on_pythons_own_sqlite_too(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['pysqlite3'] = None; import pytest;"
+        "from meerkat_mcp.stores import sqlite_library;"
+        f"assert sqlite_library.sqlite_version == {sqlite3.sqlite_version!r};"
+        "sys.exit(pytest.main(['tests/stores/test_contract.py', '-k', 'sqlite and not polling', '-n', '0', '-p',"
+        f"'no:cacheprovider', '--basetemp', {str(tmp_path / 'tests')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
