@@ -73,7 +73,7 @@ def _hints(tool: SurfaceTool) -> str:
         "idempotent": said.idempotent_hint and not said.read_only_hint,
         "open world": said.open_world_hint,
     }
-    return ", ".join(name for name, is_so in hints.items() if is_so) or "–"
+    return ", ".join(name for name, is_so in hints.items() if is_so) or "-"
 
 
 def _models(module: Any) -> list[type[BaseModel]]:
@@ -100,7 +100,16 @@ def events_page() -> str:
     grouped = [name for _, names in EVENT_GROUPS for name in names]
     if sorted(grouped) != sorted(events.EVENT_TYPES):
         raise SystemExit(f"EVENT_GROUPS in docs/notes.py: {sorted(set(grouped) ^ events.EVENT_TYPES)}")
-    lines = [EVENTS.rstrip(), "", *_table(events.Fact, gives=True), "", "## All types", "", "| Type | Says | Tier |", "|---|---|---|"]
+    lines = [
+        EVENTS.rstrip(),
+        "",
+        *_table(events.Fact, gives=True),
+        "",
+        "## All types",
+        "",
+        "| Type | Says | Tier |",
+        "|---|---|---|",
+    ]
     for name in grouped:
         tier = "delta" if name in events.DELTAS else "recorded"
         lines.append(f"| [`{name}`](#{name}) | {_first_sentence(kinds[name])} | {tier} |")
@@ -245,7 +254,7 @@ def _table(
 
 
 def _note(model: type[BaseModel], name: str) -> str:
-    """The hand-written line on a field whose code says nothing; one on a parent class holds for its children, one on a bare name for all."""
+    """The hand-written line on a field: on its class, on a parent of it, or on every field of that name."""
     for owner in model.__mro__:
         if note := FIELDS.get(f"{owner.__name__}.{name}"):
             return note
@@ -254,8 +263,8 @@ def _note(model: type[BaseModel], name: str) -> str:
 
 def _default(said: dict[str, Any]) -> str:
     default = said.get("default")
-    if isinstance(default, dict | list | str) and not default or default is None:
-        return "–"
+    if default is None or (isinstance(default, dict | list | str) and not default):
+        return "-"
     return f"`{default!s}`".replace("True", "true").replace("False", "false").replace("'", '"')
 
 

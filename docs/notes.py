@@ -34,8 +34,8 @@ text in the making. It is visible to every process at once, it is not waited for
 from the log when the text is complete. So `seq` always grows by one when an event is written, and a hole in what
 you read later is where deltas were ([why](../explanation/the-log.md)).
 
-A turn has exactly one end: `turn_completed`, `turn_interrupted`, `turn_limit_reached` or `turn_failed`. `turn_waiting` is
-not an end: the same turn goes on with `turn_resumed`.
+A turn has exactly one end: `turn_completed`, `turn_interrupted`, `turn_limit_reached` or `turn_failed`.
+`turn_waiting` is not an end: the same turn goes on with `turn_resumed`.
 
 `done` is not an event. A stream read sets `done: true` when the last event it returns ended a turn, or left it
 waiting for you.
@@ -263,8 +263,8 @@ FIELDS: dict[str, str] = {
     "TurnResult.session_id": "Keep it: it works tomorrow, and from any process of the realm.",
     "TurnResult.session_ref": "The id with its realm: `realm:id`.",
     "TurnResult.turn_id": "Absent when no turn was asked for.",
-    "TurnResult.status": "`running` and `queued`: not ended yet. `waiting`: for your tool results. `limit`: see stop_reason.",
-    "TurnResult.stop_reason": "Why it stands where it stands: `end`, `tool_calls`, `refusal`, the limit, who interrupted it, …",
+    "TurnResult.status": "`running`, `queued`: not ended. `waiting`: for tool results. `limit`: see stop_reason.",
+    "TurnResult.stop_reason": "Why it stopped: `end`, `tool_calls`, `refusal`, the limit, why it was interrupted, …",
     "TurnResult.text": "What the model said in its last step.",
     "TurnResult.text_cut": "Present when the text is longer than shown.",
     "TurnResult.structured_output": "The answer as a value that fits output_schema.",
@@ -362,8 +362,8 @@ FIELDS: dict[str, str] = {
 ADVICE: dict[str, str] = {
     "invalid_request": "Change the call as message and hint say. Repeating it does not help.",
     "not_waiting": "Somebody answered already, or the turn was ended. Look with `meerkat_read`, then send a prompt.",
-    "tool_results_mismatch": "`expected` lists the ids. Answer all of them in one call, each once. A prompt alone, while a "
-    "turn waits for results, has this code too; `if_busy: queue` and `interrupt` work there as well.",
+    "tool_results_mismatch": "`expected` lists the ids. Answer all of them in one call, each once. A prompt alone, "
+    "while a turn waits for results, has this code too; `if_busy: queue` and `interrupt` work there as well.",
     "model_unknown": "`meerkat_models_catalog` lists the models. Today that is the `demo` model alone.",
     "schema_invalid": "Before a turn: mend the schema. After one (`attempts` is there): the model could not meet the "
     "schema; make it simpler, or raise `agent.structured_output_retries`.",
@@ -374,7 +374,7 @@ ADVICE: dict[str, str] = {
     "session_archived": "Bring it back with `meerkat_archive` and `restore: true`, or fork it.",
     "session_busy": "`turn_id`, `owner` and `since_ms` say what runs where. Wait with `meerkat_read` and "
     "`wait_seconds`, or resume with `if_busy`: `interrupt` or `queue`.",
-    "idempotency_conflict": "`session_id` and `turn_id` say what the key was used for. Take a new key for a new request.",
+    "idempotency_conflict": "`session_id` and `turn_id` say what it was used for. Take a new key for a new request.",
     "generation_conflict": "`expected` and `current` are the two generations. Read again, make your change on that.",
     "backend_mismatch": "A realm keeps the backend it was made with. Leave the flag out, or use another realm.",
     "permission_denied": "Nothing raises it today. It is kept for tool permissions, which come later.",
@@ -384,7 +384,7 @@ ADVICE: dict[str, str] = {
     "provider_rejected": "The provider says why in the message. Change the request.",
     "provider_unauthenticated": "Set the environment variable that the hint names, and restart the server.",
     "provider_unavailable": "Prompt again. What the turn had finished is still in the history.",
-    "store_unavailable": "The hint says what to check: free disk space, permissions, another program that locks the file.",
+    "store_unavailable": "The hint says what to check: disk space, permissions, another program that locks the file.",
     "corrupt": "Stop all processes of the realm and keep a copy of its folder before you do anything else.",
     "internal": "Please report it. The server's log (stderr) has the traceback; the caller never sees it.",
 }
