@@ -218,6 +218,15 @@ class Internal(MeerkatError):
         super().__init__(message, hint="This is a bug in meerkat_mcp; the server's log has the details.", **facts)
 
 
+def unknown_session(session_id: str) -> SessionNotFound:
+    """The error of every store for a session that it does not have."""
+    return SessionNotFound(
+        f"There is no session {session_id[:100]!r}.",
+        hint="meerkat_sessions lists those there are.",
+        session_id=session_id[:100],
+    )
+
+
 def codes() -> Iterator[str]:
     """Every error code, for the tables and the tests that walk them."""
     seen: set[str] = set()

@@ -25,7 +25,7 @@ async def follow(
     realm: Realm, context: Context[Any, Any], session_id: str, turn_id: str, *, seconds: float, stream: bool
 ) -> bool:
     """Wait for the turn's end or until `seconds` are over, with progress; whether it has ended."""
-    if _token(context) is None:
+    if _token(context) is None and not stream:
         return await realm.sessions.wait(session_id, turn_id, seconds)
     ended = False
     async with anyio.create_task_group() as tasks:
@@ -56,32 +56,32 @@ async def stop_if_asked(realm: Realm, session_id: str, turn_id: str, on_cancel: 
 
 
 async def _tell(realm: Realm, context: Context[Any, Any], session_id: str, turn_id: str, stream: bool) -> None:
+    """Tell of every event, or now and then of life, until the turn pauses or the caller has waited enough."""
     session = await realm.journal.load(session_id)
     turn = session.turn
     after = turn.first_seq - 1 if turn is not None and turn.turn_id == turn_id else session.seq
-    beat, seen = 0, after
+    beats, next_beat = 0, anyio.current_time() + BEAT_INTERVAL_S
     async with realm.journal.follow(session_id, after=after) as log:
         while True:
             events: Sequence[Recorded] = ()
-            with anyio.move_on_after(BEAT_INTERVAL_S):
+            with anyio.move_on_after(next_beat - anyio.current_time()):
                 events = await log.next()
-            seen = events[-1].seq if events else seen
-            if not events or not stream:
-                beat += 1
-                if not events:
-                    state = (await realm.journal.load(session_id)).state
-                    await context.report_progress(seen + beat / 1000, None, f"{state}: {seen} events so far")
-                continue
-            for recorded in events[-BACKLOG_EVENTS_MAX:]:
+            for recorded in events[-BACKLOG_EVENTS_MAX:] if stream else ():
                 await _send(context, recorded)
+                next_beat = anyio.current_time() + BEAT_INTERVAL_S
             if any(recorded.type in TURN_PAUSES for recorded in events):
                 return
+            if anyio.current_time() >= next_beat:
+                beats, next_beat = beats + 1, anyio.current_time() + BEAT_INTERVAL_S
+                state = (await realm.journal.load(session_id)).state
+                await context.report_progress(log.seq + beats / 1000, None, f"{state}: {log.seq} events so far")
 
 
 async def _send(context: Context[Any, Any], recorded: Recorded) -> None:
-    token = _token(context)
-    assert token is not None, "only a caller with a progress token is told"
     event = recorded.event.model_dump(mode="json", exclude_none=True)
+    token = _token(context)
+    if token is None:  # a client in this very process has no token, and may listen all the same
+        return await context.report_progress(recorded.seq, None, message(event))
     await context.session.send_notification(
         ProgressNotification(
             params=ProgressNotificationParams(

@@ -147,9 +147,11 @@ class Sessions:
         """A turn that asks the model for a summary, which then stands for all that was said.
 
         Raises:
-            SessionBusy, SessionArchived, BudgetExhausted, LimitExceeded.
+            SessionBusy, SessionArchived, BudgetExhausted, LimitExceeded, InvalidRequest (nothing was said yet).
         """
         session = await self.settled(session_id)
+        if not session.messages:
+            raise InvalidRequest(f"Session {session_id} has no history to compact.", session_id=session_id)
         config = await self._checked("", session.settings)
         turn_id = self.journal.clock.new_id()
 

@@ -18,7 +18,7 @@ EVENTS_BYTES_MAX = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a read found. `next_seq` is what to read after next time; `oldest_seq` says where a gap ends."""
+    """What a read found. `next_seq` is what to read after next time."""
 
     status: Literal["event", "timeout", "closed"]
     events: Sequence[Recorded]

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 import anyio
 
 from meerkat_mcp.domain.config import Versioned
-from meerkat_mcp.domain.errors import SessionNotFound
+from meerkat_mcp.domain.errors import unknown_session
 from meerkat_mcp.domain.events import Recorded
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import Instance
@@ -64,7 +64,7 @@ class MemoryStore:
     async def load(self, session_id: str) -> Session:
         """See `Store`."""
         if session_id not in self._sessions:
-            raise SessionNotFound(f"There is no session {session_id[:100]!r}.", session_id=session_id)
+            raise unknown_session(session_id)
         return self._sessions[session_id]
 
     async def read(

@@ -17,7 +17,7 @@ import anyio.lowlevel
 from pydantic import ValidationError
 
 from meerkat_mcp.domain.config import Versioned
-from meerkat_mcp.domain.errors import Corrupt, SessionNotFound
+from meerkat_mcp.domain.errors import Corrupt, unknown_session
 from meerkat_mcp.domain.events import Recorded
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import Instance
@@ -111,7 +111,7 @@ class SQLiteStore:
         """See `Store`."""
         rows = await self._rows("SELECT body FROM sessions WHERE id = ?", (session_id,))
         if not rows:
-            raise SessionNotFound(f"There is no session {session_id[:100]!r}.", session_id=session_id)
+            raise unknown_session(session_id)
         try:
             session = Session.model_validate_json(rows[0][0])
             while events := await self.read(session_id, after=session.seq, limit=SMALL_ROWS_MAX):
@@ -228,7 +228,7 @@ class SQLiteStore:
         """See `Store`."""
         row = (stream.stream_id, stream.used_ms, stream.model_dump_json().encode(), stream.session_id)
         if not await self._changed(_PUT_STREAM, row):
-            raise SessionNotFound(f"There is no session {stream.session_id!r}.", session_id=stream.session_id)
+            raise unknown_session(stream.session_id)
 
     async def stream(self, stream_id: str) -> Stream | None:
         """See `Store`."""

@@ -300,3 +300,36 @@ async def test_ids_of_a_failing_call_never_show_what_is_inside(host):
     error = await host.error("meerkat_run", prompt="[[fail crash]]")
     assert error["code"] == "internal"
     assert "demo" not in error["message"]
+
+
+async def test_a_client_that_asked_for_progress_hears_of_every_event(host):
+    heard: list[tuple[float, str | None]] = []
+
+    async def listen(progress: float, total: float | None, message: str | None) -> None:
+        heard.append((progress, message))
+
+    with anyio.fail_after(20):
+        result = await host.client.call_tool(
+            "meerkat_run", {"prompt": "[[say Hello]]", "stream": True}, progress_callback=listen
+        )
+    seqs = [progress for progress, _ in heard]
+    assert seqs == sorted(set(seqs))
+    assert seqs[-1] == result.structured_content["last_seq"]
+    assert "Hello" in [message for _, message in heard]
+
+
+async def test_a_client_that_waits_is_told_that_the_turn_lives_though_text_flows(host, monkeypatch):
+    monkeypatch.setattr("meerkat_mcp.server.following.BEAT_INTERVAL_S", 0.05)
+    heard: list[float] = []
+
+    async def listen(progress: float, total: float | None, message: str | None) -> None:
+        heard.append(progress)
+
+    with anyio.fail_after(20):
+        await host.client.call_tool(
+            "meerkat_run", {"prompt": "[[words 60]]", "provider_params": {"delta_ms": 10}}, progress_callback=listen
+        )
+    if host.client.protocol_version == "2026-07-28":
+        return  # in one process there is no token, so nobody is known to listen
+    assert len(heard) > 2
+    assert heard == sorted(set(heard))
