@@ -50,7 +50,10 @@ async def outcome(realm: Realm, started: Started) -> TurnOutcome:
 
 
 async def log(realm: Realm, session_id: str) -> list[e.Event]:
-    return [recorded.event for recorded in await realm.store.read(session_id)]
+    events: list[e.Event] = []
+    while page := await realm.store.read(session_id, after=events[-1].seq if events else 0):
+        events += [recorded.event for recorded in page]
+    return events
 
 
 async def types(realm: Realm, session_id: str) -> list[str]:
