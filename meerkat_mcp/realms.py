@@ -82,7 +82,7 @@ class Realm:
     @property
     def mechanisms(self) -> dict[str, str]:
         """How the backend does what differs between machines: its library, its doorbell."""
-        return dict(getattr(self.store, "mechanisms", {}))
+        return dict(self.store.mechanisms)
 
     @property
     def paths(self) -> dict[str, str]:
@@ -222,7 +222,7 @@ def _wire(manifest: Manifest, choice: RealmChoice, store: Store, clock: Clock) -
         shelf=Shelf(sessions),
         streams=Streams(sessions),
         started_ms=clock.now_ms(),
-        warnings=tuple(getattr(store, "warnings", ())),
+        warnings=tuple(store.warnings),
     )
 
 

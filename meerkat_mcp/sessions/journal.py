@@ -51,6 +51,7 @@ class Tail:
 
     def extend(self, events: Sequence[Recorded]) -> None:
         """Take events in, and forget the oldest when there are too many."""
+        self.first_delta = _pieces_begin(events, self.first_delta)
         self.events += events
         self.size_bytes += sum(len(recorded.body) for recorded in events)
         if len(self.events) > 2 * TAIL_EVENTS_MAX or self.size_bytes > 2 * TAIL_BYTES_MAX:
@@ -168,14 +169,13 @@ class Journal:
                     return tail.session
                 fresh = True
                 continue
-            append, first_delta = _superseding(append, tail.first_delta)
+            append = _superseding(append, tail.first_delta)
             try:
                 await self._append(append)
             except SequenceConflict:
                 if not await self._catch_up(tail):
                     await self.store.load(tail.session.id)  # it was deleted, says this
                 continue
-            tail.first_delta = first_delta
             self._take(tail, append.session, append.events)
             return tail.session
 
@@ -304,14 +304,18 @@ _COMPLETES = frozenset({"text_complete", "reasoning_complete"})
 _BEGINS = frozenset({"turn_started", "turn_resumed", "step_started"})
 
 
-def _superseding(append: Append, first_delta: int | None) -> tuple[Append, int | None]:
-    """A completed text takes the place of its deltas, which begin at `first_delta`; an abandoned step's stay."""
-    supersedes = None
-    for recorded in append.events:
+def _pieces_begin(events: Sequence[Recorded], before: int | None) -> int | None:
+    """Where the deltas of a text that is not complete begin, after `events`; `before` is where they began before."""
+    for recorded in events:
         if recorded.is_delta:
-            first_delta = first_delta or recorded.seq
-        elif recorded.type in _COMPLETES:
-            supersedes, first_delta = supersedes or first_delta, None
-        elif recorded.type in _BEGINS:
-            first_delta = None
-    return replace(append, supersedes=supersedes), first_delta
+            before = before or recorded.seq
+        elif recorded.type in _COMPLETES or recorded.type in _BEGINS:
+            before = None
+    return before
+
+
+def _superseding(append: Append, first_delta: int | None) -> Append:
+    """A completed text takes the place of its deltas, which begin at `first_delta`; an abandoned step's stay."""
+    completes = [at for at, recorded in enumerate(append.events) if recorded.type in _COMPLETES]
+    begin = (_pieces_begin(append.events[:at], first_delta) for at in completes)
+    return replace(append, supersedes=next(filter(None, begin), None))

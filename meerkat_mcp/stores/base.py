@@ -15,7 +15,7 @@ A backend is one class that meets `Store`. The rules every one of them keeps, an
   contradicts itself. After an error of `append` nothing of it is in the log.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -123,6 +123,16 @@ class Stream(Value):
 
 class Store(Protocol):
     """Everything a realm keeps. See the module for what the words promise."""
+
+    @property
+    def mechanisms(self) -> Mapping[str, str]:
+        """What does the work here that differs from machine to machine: for who operates it."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a person should know about these."""
+        ...
 
     # ── logs ──
     async def append(self, append: Append) -> None:

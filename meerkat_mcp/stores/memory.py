@@ -5,7 +5,8 @@ Since nothing here waits for anything, every method is one step that no other ta
 """
 
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import anyio
 
@@ -31,6 +32,9 @@ from meerkat_mcp.stores.base import (
 
 class MemoryStore:
     """See `Store`, for every method."""
+
+    mechanisms: Mapping[str, str] = MappingProxyType({})
+    warnings: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._logs: dict[str, list[Recorded]] = {}

@@ -43,9 +43,7 @@ _PUT_STREAM = (
 class SQLiteStore:
     """Made by `open`, for the event loop it was opened in."""
 
-    sqlite_version = sqlite_library.sqlite_version
     warnings = sqlite_library.warnings
-    """What a person should know about that version."""
 
     def __init__(
         self,
@@ -89,6 +87,11 @@ class SQLiteStore:
             store._seen = await store._last_position()
             store._owned = owned.pop_all()
         return store
+
+    @property
+    def mechanisms(self) -> dict[str, str]:
+        """See `Store`."""
+        return {"sqlite": sqlite_library.sqlite_version, "bell": self.writer.bell.mechanism}
 
     async def close(self) -> None:
         """See `Store`.

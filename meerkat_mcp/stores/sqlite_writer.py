@@ -213,7 +213,7 @@ class Writer:
         try:
             self._lock.acquire()
         except OSError as error:
-            jobs = self._take_all()
+            jobs = self._take()
             for job in jobs:
                 job.error = refused_by_system(error, self._lock.path)
             return jobs

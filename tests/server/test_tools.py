@@ -252,6 +252,7 @@ async def test_capabilities_and_catalog_name_the_default_and_why(host):
     capabilities = await host.ok("meerkat_capabilities")
     assert (capabilities["realm_id"], capabilities["default_model"]) == ("den", "demo")
     assert "no key" in capabilities["default_reason"]
+    assert {"python", "mcp", "sqlite", "bell"} <= set(capabilities["versions"])
     catalog = await host.ok("meerkat_models_catalog", provider="demo")
     assert [model["model"] for model in catalog["models"] if model.get("default")] == ["demo"]
     assert (await host.error("meerkat_models_catalog", provider="nobody"))["code"] == "invalid_request"
