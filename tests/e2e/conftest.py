@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -90,14 +90,13 @@ Serve = Callable[..., AbstractAsyncContextManager[Host]]
 
 @pytest.fixture
 def serve(tmp_path) -> Serve:
-    """Each call starts one more server process on the same realm."""
+    """Each call starts one more server process on the same realm; `program` is what Python runs, if not just that."""
 
     @asynccontextmanager
-    async def start(*flags: str) -> AsyncGenerator[Host]:
+    async def start(*flags: str, program: Sequence[str] = ("-m", "meerkat_mcp")) -> AsyncGenerator[Host]:
         command = [
             sys.executable,
-            "-m",
-            "meerkat_mcp",
+            *program,
             "serve",
             "--realm",
             "den",

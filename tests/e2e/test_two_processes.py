@@ -53,6 +53,22 @@ async def test_the_other_process_interrupts_and_is_told_when_it_is_over(serve, l
         await check_log(realm, sid)
 
 
+async def test_twenty_interrupts_by_the_other_process_are_each_over_in_a_second(serve, look):
+    async with serve() as here, serve() as there:
+        sid = (await here.call("meerkat_run", provider_params=QUICK))["session_id"]
+        for _ in range(20):
+            await here.call("meerkat_resume", session_id=sid, prompt="[[words 9]][[hang]]", wait_seconds=0)
+            said = await there.call("meerkat_interrupt", session_id=sid, within_s=1)
+            assert (said["interrupted"], said["ended"]) == (True, True)
+    async with look() as realm:
+        events = await log(realm, sid)
+        asked = [event.timestamp_ms for event in events if event.type == "interrupt_requested"]
+        ended = [event.timestamp_ms for event in events if event.type == "turn_interrupted"]
+        assert len(asked) == len(ended) == 20
+        assert all(there - here < 1000 for here, there in zip(asked, ended, strict=True))
+        await check_log(realm, sid)
+
+
 async def test_the_other_process_follows_the_text_while_it_is_written(serve):
     async with serve() as here, serve() as there:
         run = await here.call("meerkat_run", prompt="[[words 60]]", provider_params={"delta_ms": 20}, wait_seconds=0)

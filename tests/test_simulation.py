@@ -1,0 +1,34 @@
+"""A thousand small worlds, each of them by its seed, with all the bad luck there is.
+
+A world that broke a promise tells its seed and its whole story. To see one again: `python -m simulation SEED` in this
+folder, or put the seed into REPLAYED; to hunt: `python -m simulation 1000 20000`.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from simulation.life import live
+
+CHUNKS, SEEDS_IN_CHUNK = 20, 50
+REPLAYED: tuple[int, ...] = (32, 84, 1442, 1835, 1979, 2807, 5365)
+"""Worlds that once broke: by a lost place, an end that was not recorded, a turn begun too late, a change not heard."""
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Thousands of lines about a failing store say nothing."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_every_world_keeps_its_promises(chunk: int) -> None:
+    for seed in range(chunk * SEEDS_IN_CHUNK, (chunk + 1) * SEEDS_IN_CHUNK):
+        live(seed)
+
+
+@pytest.mark.parametrize("seed", REPLAYED)
+def test_a_world_that_once_broke_keeps_its_promises(seed: int) -> None:
+    live(seed)
