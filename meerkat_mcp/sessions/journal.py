@@ -29,6 +29,8 @@ TAIL_EVENTS_MAX = 1024
 TAIL_BYTES_MAX = 4 * 1024 * 1024
 WAKE_INTERVAL_S = 0.005
 """Followers are woken at once when it was quiet, then at most this often: a flood costs one wake-up for many events."""
+PAGE_EVENTS = 200
+"""Small enough for a store to read it in passing, without another thread."""
 RECONNECT_DELAY_S = 1.0
 
 Decision = Callable[[Session], Sequence[Event]]
@@ -95,6 +97,18 @@ class Journal:
     async def load(self, session_id: str) -> Session:
         """The session as of its last event. Raises SessionNotFound."""
         return await self.store.load(session_id)
+
+    async def log(
+        self, session_id: str, *, after: int = 0, through: int | None = None
+    ) -> AsyncGenerator[Recorded, None]:
+        """The events of a log that are there, in order, read page by page."""
+        while True:
+            page = await self.store.read(session_id, after=after, through=through, limit=PAGE_EVENTS)
+            for recorded in page:
+                yield recorded
+            if len(page) < PAGE_EVENTS:
+                return
+            after = page[-1].seq
 
     async def create(self, session_id: str, drafts: Sequence[Event], *, claim: Claim | None = None) -> Session:
         """Begin a log. Raises KeyTaken, StoreUnavailable."""
@@ -209,11 +223,12 @@ class Journal:
     async def _catch_up(self, tail: Tail) -> bool:
         """Take in what others recorded; whether there was any."""
         before, session = tail.session.seq, tail.session
-        while events := await self.store.read(session.id, after=session.seq):
-            for recorded in events:
-                session = advance(session, recorded.event)
+        events = [recorded async for recorded in self.log(session.id, after=before)]
+        for recorded in events:
+            session = advance(session, recorded.event)
+        if events:
             self._take(tail, session, events)
-        return session.seq > before
+        return bool(events)
 
     def _take(self, tail: Tail, session: Session, events: Sequence[Recorded]) -> None:
         tail.session = session
@@ -289,7 +304,7 @@ class Follower:
         events = tail.after(self.seq)
         if events is None:
             base = tail.base
-            events = await self._journal.store.read(tail.session.id, after=self.seq, through=base)
+            events = await self._journal.store.read(tail.session.id, after=self.seq, through=base, limit=PAGE_EVENTS)
             if not events:
                 self.seq = max(self.seq, base)
                 events = tail.after(self.seq) or ()

@@ -1,4 +1,4 @@
-"""Text on its way: pieces are gathered and written down every few milliseconds, never waited for."""
+"""What a turn says, on its way into the log: gathered for a few milliseconds, written together and in order."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -9,30 +9,36 @@ from meerkat_mcp.providers.base import Piece
 
 
 class Pen:
-    """Gathers the pieces of a reply. The first one is written at once, later ones every `interval_s`."""
+    """Takes pieces and events without ever waiting. What comes after a pause is written at once, then every
+    `interval_s`; whoever has to know that all is written takes the `rest` and writes it.
+    """
 
-    def __init__(self, write: Callable[[Sequence[Event]], Awaitable[None]], interval_s: float) -> None:
+    def __init__(self, write: Callable[[Sequence[Event]], Awaitable[object]], interval_s: float) -> None:
         self._write = write
         self._interval_s = interval_s
-        self._pieces: list[Piece] = []
+        self._said: list[Piece | Event] = []
         self._wet = anyio.Event()
 
-    def add(self, piece: Piece) -> None:
-        """Take a piece; costs an append to a list."""
-        self._pieces.append(piece)
-        if len(self._pieces) == 1:
+    def add(self, said: Piece | Event) -> None:
+        """Take a piece or an event; costs an append to a list."""
+        self._said.append(said)
+        if len(self._said) == 1:
             self._wet.set()
 
     def rest(self) -> list[Event]:
-        """What is not written yet, as few deltas as possible; the caller writes it."""
-        pieces, self._pieces = self._pieces, []
+        """What is not written yet, in order; pieces that follow each other become one delta."""
+        said, self._said = self._said, []
         drafts: list[Event] = []
-        start = 0
-        for end in range(1, len(pieces) + 1):
-            if end == len(pieces) or pieces[end].kind != pieces[start].kind:
-                text = "".join(piece.text for piece in pieces[start:end])
-                drafts.append(TextDelta(text=text) if pieces[start].kind == "text" else ReasoningDelta(text=text))
-                start = end
+        texts: list[str] = []
+        for number, one in enumerate(said):
+            if not isinstance(one, Piece):
+                drafts.append(one)
+                continue
+            texts.append(one.text)
+            following = said[number + 1] if number + 1 < len(said) else None
+            if not isinstance(following, Piece) or following.kind != one.kind:
+                text, texts = "".join(texts), []
+                drafts.append(TextDelta(text=text) if one.kind == "text" else ReasoningDelta(text=text))
         return drafts
 
     async def run(self) -> None:

@@ -89,12 +89,10 @@ class Reading:
     async def history(self, session_id: str, *, offset: int | None = None, limit: int = 50) -> History:
         """The committed messages, also those that a compaction replaced. The newest page when `offset` is None."""
         session = await self._journal.load(session_id)
-        folded, seq = Transcript(whole=True), 0
-        while page := await self._journal.store.read(session_id, after=seq, through=session.seq):
-            for recorded in page:
-                if not recorded.is_delta:
-                    folded.add(recorded.event)
-            seq = page[-1].seq
+        folded = Transcript(whole=True)
+        async for recorded in self._journal.log(session_id, through=session.seq):
+            if not recorded.is_delta:
+                folded.add(recorded.event)
         total = len(folded.placed)
         start = max(0, total - limit) if offset is None else min(offset, total)
         return History(folded.placed[start : start + limit], start, total)

@@ -211,14 +211,10 @@ class Sessions:
 
     async def outcome(self, session: Session, turn_id: str) -> TurnOutcome:
         """What came of a turn, so far or in the end."""
-        seq, last = 0, session.seq
-        if session.turn is not None and session.turn.turn_id == turn_id:
-            seq, last = session.turn.first_seq - 1, session.seq
-        events: list[e.Event] = []
-        while page := await self.journal.store.read(session.id, after=seq, through=last):
-            events += [event for recorded in page if (event := recorded.event).turn_id == turn_id]
-            seq = page[-1].seq
-        return outcome(turn_id, events)
+        latest = session.turn is not None and session.turn.turn_id == turn_id
+        after = session.turn.first_seq - 1 if session.turn is not None and latest else 0
+        log = self.journal.log(session.id, after=after, through=session.seq)
+        return outcome(turn_id, [recorded.event async for recorded in log])
 
     async def settled(self, session_id: str) -> Session:
         """The session as it is, after what a dead process left behind was brought to an end."""

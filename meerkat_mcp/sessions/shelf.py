@@ -93,11 +93,11 @@ class Shelf:
     async def compactable(self, session_id: str) -> tuple[int, int]:
         """How many messages a compaction would replace, and their size in characters."""
         session = await self._sessions.settled(session_id)
-        folded, seq = Transcript(), max(0, session.compacted_seq - 1)
-        while page := await self._journal.store.read(session_id, after=seq, through=session.seq):
-            for recorded in page:
-                folded.add(recorded.event)
-            seq = page[-1].seq
+        folded = Transcript()
+        async for recorded in self._journal.log(
+            session_id, after=max(0, session.compacted_seq - 1), through=session.seq
+        ):
+            folded.add(recorded.event)
         return len(folded.placed), sum(len(placed.message.model_dump_json()) for placed in folded.placed)
 
     async def _copy(
@@ -105,15 +105,13 @@ class Shelf:
     ) -> Append:
         clock = self._journal.clock
         events: list[Recorded] = []
-        fork, seq = Session(id=fork_id), 0
-        while page := await self._journal.store.read(origin.id, after=seq, through=at_seq):
-            for recorded in page:
-                event = recorded.event.model_copy(update={"session_id": fork_id, "event_id": clock.new_id()})
-                if isinstance(event, e.SessionCreated):
-                    event = event.model_copy(update={"forked_from": e.Fork(session_id=origin.id, at_seq=at_seq)})
-                fork = advance(fork, event)
-                events.append(e.encode(event))
-            seq = page[-1].seq
+        fork = Session(id=fork_id)
+        async for recorded in self._journal.log(origin.id, through=at_seq):
+            event = recorded.event.model_copy(update={"session_id": fork_id, "event_id": clock.new_id()})
+            if isinstance(event, e.SessionCreated):
+                event = event.model_copy(update={"forked_from": e.Fork(session_id=origin.id, at_seq=at_seq)})
+            fork = advance(fork, event)
+            events.append(e.encode(event))
             if len(events) > FORK_EVENTS_MAX:
                 raise LimitExceeded(
                     "The history is too long to fork.",

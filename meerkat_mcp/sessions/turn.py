@@ -7,7 +7,7 @@ data; nothing is raised to whoever started it.
 
 import logging
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import cast
 
@@ -15,8 +15,8 @@ import anyio
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import Internal, MeerkatError, ProviderUnavailable, SchemaInvalid, StoreUnavailable
-from meerkat_mcp.domain.messages import ToolCall, UserMessage
-from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.messages import JsonObject, ToolCall, UserMessage
+from meerkat_mcp.domain.session import ACCEPTS, Session
 from meerkat_mcp.domain.transcript import Transcript
 from meerkat_mcp.providers.base import ModelRequest, Piece, Reply, Whole
 from meerkat_mcp.sessions import output
@@ -52,6 +52,7 @@ class TurnRun:
         self._turn_id = session.turn.turn_id
         self._incarnation = session.turn.owner.incarnation
         self._kind = session.turn.kind
+        self._first_seq = session.turn.first_seq
         self._plan = plan
         self._transcript = Transcript()
         self._attempts = 0
@@ -60,28 +61,29 @@ class TurnRun:
     async def run(self) -> None:
         """Work until the turn has ended and its end is recorded. When cancelled, the turn ends as interrupted."""
         end: e.Event = e.TurnInterrupted(reason="shutdown")
-        try:
-            end = await self._work()
-        except Exception as exc:
-            end = self._failure(exc)
-        finally:
-            await self._end(end)
+        async with AsyncExitStack() as kept:  # the tail knows which deltas the last text supersedes: until the end
+            try:
+                tail = await kept.enter_async_context(self._journal.tail(self._session_id))
+                end = await self._work(tail.session)
+            except Exception as exc:
+                end = self._failure(exc)
+            finally:
+                await self._end(end)
 
-    async def _work(self) -> e.Event:
+    async def _work(self, session: Session) -> e.Event:
         """The turn's end. An interrupt or the time budget cuts it short."""
-        async with self._journal.tail(self._session_id) as tail:
-            used_s = spent(tail.session, self._journal.clock.now_ms())["max_duration_s"]
-            limit_s = self._plan.budget.max_duration_s
-            end: e.Event = e.TurnInterrupted(reason="requested")
-            with anyio.move_on_after(None if limit_s is None else max(0.0, limit_s - used_s)) as timer:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._heed, tail.session.seq, tasks.cancel_scope)
-                    tasks.start_soon(self._pen.run)
-                    end = await self._steps()
-                    tasks.cancel_scope.cancel()
-            if timer.cancelled_caught and limit_s is not None:
-                end = e.TurnLimitReached(limit="budget.max_duration_s", used=limit_s, maximum=limit_s)
-            return end
+        used_s = spent(session, self._journal.clock.now_ms())["max_duration_s"]
+        limit_s = self._plan.budget.max_duration_s
+        end: e.Event = e.TurnInterrupted(reason="requested")
+        with anyio.move_on_after(None if limit_s is None else max(0.0, limit_s - used_s)) as timer:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._heed, session.seq, tasks.cancel_scope)
+                tasks.start_soon(self._pen.run)
+                end = await self._steps()
+                tasks.cancel_scope.cancel()
+        if timer.cancelled_caught and limit_s is not None:
+            end = e.TurnLimitReached(limit="budget.max_duration_s", used=limit_s, maximum=limit_s)
+        return end
 
     def _failure(self, exc: Exception) -> e.Event:
         if isinstance(exc, ExceptionGroup):  # task groups wrap what a provider raises
@@ -98,26 +100,23 @@ class TurnRun:
     async def _steps(self) -> e.Event:
         await self._remember()
         while True:
-            session = await self._record()
-            assert session.turn is not None
+            session = await self._flush()
+            assert session.turn is not None, "the turn is ours"
             step = session.turn.steps + 1
-            now_ms = self._journal.clock.now_ms()
             if step > self._plan.max_steps:
                 return e.TurnLimitReached(limit="max_steps", used=step - 1, maximum=self._plan.max_steps)
-            if over := exhausted(session, self._plan.budget, now_ms):
+            if over := exhausted(session, self._plan.budget, self._journal.clock.now_ms()):
                 return over
-            session, reply, calls, text = await self._step(session, step)
-            if told := warnings(session, self._plan.budget, self._journal.clock.now_ms()):
-                await self._record(*told)
-            end = await self._called(session, calls) if calls else await self._answered(reply, text)
+            reply, calls, text = await self._step(session, step)
+            end = self._called(await self._flush(), calls) if calls else self._answered(reply, text)
             if end is not None:
                 return end
 
-    async def _step(self, session: Session, step: int) -> tuple[Session, Reply, list[ToolCall], str]:
-        """One model call, recorded as it goes; the session after it, and what the model said."""
+    async def _step(self, session: Session, step: int) -> tuple[Reply, list[ToolCall], str]:
+        """One model call, said as it goes; what came of it. The disk is not waited for: what is said gets there."""
         plan, clock = self._plan, self._journal.clock
         started_ms = clock.now_ms()
-        await self._record(e.StepStarted(step=step, provider=plan.provider.name, model=plan.model))
+        self._say(e.StepStarted(step=step, provider=plan.provider.name, model=plan.model))
         budget = plan.budget.max_tokens
         left = None if budget is None else budget - session.usage.total_tokens
         calls, text, reply = list[ToolCall](), "", None
@@ -128,76 +127,68 @@ class TurnRun:
                         self._pen.add(part)
                     case Whole(kind="text"):
                         text += part.text
-                        await self._record(*self._pen.rest(), e.TextComplete(text=part.text))
+                        self._say(e.TextComplete(text=part.text))
                     case Whole():
-                        await self._record(*self._pen.rest(), e.ReasoningComplete(text=part.text))
+                        self._say(e.ReasoningComplete(text=part.text))
                     case ToolCall():
                         calls.append(part)
-                        requested = part.model_dump(exclude={"kind"})
-                        await self._record(*self._pen.rest(), e.ToolCallRequested(**requested))
+                        self._say(e.ToolCallRequested(**part.model_dump(exclude={"kind"})))
                     case Reply():
                         reply = part
         if reply is None or reply.stop_reason == "truncated":
             raise ProviderUnavailable("The model's stream broke off before its end.", hint="Prompt again to go on.")
-        completed = e.StepCompleted(
-            step=step,
-            stop_reason=reply.stop_reason,
-            usage=reply.usage,
-            items=reply.items,
-            duration_ms=clock.now_ms() - started_ms,
+        self._say(
+            e.StepCompleted(
+                step=step,
+                stop_reason=reply.stop_reason,
+                usage=reply.usage,
+                items=reply.items,
+                duration_ms=clock.now_ms() - started_ms,
+            )
         )
-        return await self._record(*self._pen.rest(), completed), reply, calls, text
+        return reply, calls, text
 
-    async def _called(self, session: Session, calls: Sequence[ToolCall]) -> e.Event | None:
+    def _called(self, session: Session, calls: Sequence[ToolCall]) -> e.Event | None:
         """What tool calls make of the turn; None: all were answered here, and the model is asked again."""
         if over := over_tool_calls(session, self._plan.budget, len(calls)):
             return over
         known = {tool.name for tool in self._plan.tools}
         unknown = [call for call in calls if call.tool_name not in known]
-        await self._record(
-            *(
+        for call in unknown:
+            self._say(
                 e.ToolExecutionCompleted(
                     tool_use_id=call.tool_use_id,
                     tool_name=call.tool_name,
                     content=f"There is no tool {call.tool_name!r}. There are: {', '.join(sorted(known)) or 'none'}.",
                     is_error=True,
                 )
-                for call in unknown
             )
-        )
         pending = tuple(call for call in calls if call not in unknown)
         return e.TurnWaiting(pending_tool_calls=pending) if pending else None
 
-    async def _answered(self, reply: Reply, text: str) -> e.Event | None:
+    def _answered(self, reply: Reply, text: str) -> e.Event | None:
         """What a step without tool calls makes of the turn; None: the model is asked again."""
         plan = self._plan
         if reply.stop_reason == "length":
             return e.TurnLimitReached(limit="max_tokens", used=reply.usage.output_tokens, maximum=plan.max_tokens)
         if self._kind == "compaction":
-            await self._compact(text)
-            return e.TurnCompleted(stop_reason=reply.stop_reason)
-        if plan.output_schema is None or reply.stop_reason == "refusal":
-            return e.TurnCompleted(stop_reason=reply.stop_reason)
+            summary = f"Summary of the conversation so far:\n\n{text}"
+            replaced = len(self._transcript.placed)
+            self._say(e.HistoryCompacted(summary=summary, through_seq=self._first_seq - 1, messages_replaced=replaced))
+        elif plan.output_schema is not None and reply.stop_reason != "refusal":
+            return self._fitted(reply, text, plan.output_schema)
+        return e.TurnCompleted(stop_reason=reply.stop_reason)
+
+    def _fitted(self, reply: Reply, text: str, schema: JsonObject) -> e.Event | None:
         try:
-            value = output.fit(text, plan.output_schema)
+            value = output.fit(text, schema)
         except SchemaInvalid as exc:
             self._attempts += 1
-            if self._attempts > plan.output_retries:
+            if self._attempts > self._plan.output_retries:
                 raise SchemaInvalid(exc.message, attempts=self._attempts, text=text[:2000]) from None
-            await self._record(e.OutputRejected(attempt=self._attempts, message=output.ask_again(exc.message)))
+            self._say(e.OutputRejected(attempt=self._attempts, message=output.ask_again(exc.message)))
             return None
         return e.TurnCompleted(stop_reason=reply.stop_reason, structured_output=value)
-
-    async def _compact(self, summary: str) -> None:
-        session = await self._journal.load(self._session_id)
-        assert session.turn is not None
-        await self._record(
-            e.HistoryCompacted(
-                summary=f"Summary of the conversation so far:\n\n{summary}",
-                through_seq=session.turn.first_seq - 1,
-                messages_replaced=len(self._transcript.placed),
-            )
-        )
 
     def _request(self, *, tokens_left: int | None) -> ModelRequest:
         messages = self._transcript.messages()
@@ -209,14 +200,11 @@ class TurnRun:
     async def _remember(self) -> None:
         """Read the conversation from the log: all of it, or from its last compaction on."""
         session = await self._journal.load(self._session_id)
-        seq = max(0, session.compacted_seq - 1)
-        while page := await self._journal.store.read(self._session_id, after=seq):
-            for recorded in page:
-                event = recorded.event
-                self._transcript.add(event)
-                if isinstance(event, e.OutputRejected) and event.turn_id == self._turn_id:
-                    self._attempts = event.attempt
-            seq = page[-1].seq
+        async for recorded in self._journal.log(self._session_id, after=max(0, session.compacted_seq - 1)):
+            event = recorded.event
+            self._transcript.add(event)
+            if isinstance(event, e.OutputRejected) and event.turn_id == self._turn_id:
+                self._attempts = event.attempt
 
     # ── the log ──
 
@@ -229,26 +217,43 @@ class TurnRun:
                         scope.cancel()
                         return
 
-    async def _record(self, *drafts: e.Event) -> Session:
-        drafts = tuple(draft.model_copy(update={"turn_id": self._turn_id}) for draft in drafts)
+    def _say(self, event: e.Event) -> None:
+        """Something happened: the model's next request knows it, and the log soon does."""
+        self._transcript.add(event)
+        self._pen.add(event)
 
+    async def _flush(self) -> Session:
+        """The session when everything said so far is recorded."""
+        return await self._write(self._pen.rest())
+
+    async def _write(self, drafts: Sequence[e.Event]) -> Session:
         def decide(session: Session) -> Sequence[e.Event]:
             self._own(session)
             if session.state == "stopping":
                 raise _Stopped
-            return drafts
+            return self._ours(session, drafts)
 
-        session = await self._journal.record(self._session_id, decide)
-        for draft in drafts:
-            self._transcript.add(draft)
-        return session
+        return await self._journal.record(self._session_id, decide)
 
     async def _jot(self, drafts: Sequence[e.Event]) -> None:
-        """Write deltas. They are not worth an error: what completes the text comes after them."""
+        """Write in passing. Deltas are not worth an error: what completes the text comes after them."""
         try:
-            await self._record(*drafts)
-        except (_Stopped, _Lost, MeerkatError) as exc:
-            log.debug("Deltas of turn %s were not written: %r", self._turn_id, exc)
+            await self._write(drafts)
+        except (_Stopped, _Lost):
+            return  # `_heed` ends the turn, or nobody waits for it any more
+        except MeerkatError as exc:
+            if not all(isinstance(draft, e.TextDelta | e.ReasoningDelta) for draft in drafts):
+                raise
+            log.debug("Deltas of turn %s were not written: %s", self._turn_id, exc.message)
+
+    def _ours(self, session: Session, drafts: Sequence[e.Event]) -> list[e.Event]:
+        """The drafts as this turn's, with the warnings that a completed step brings about."""
+        told: list[e.Event] = []
+        for step in drafts:
+            if isinstance(step, e.StepCompleted):
+                session = session.model_copy(update={"usage": session.usage + step.usage})
+                told = [*warnings(session, self._plan.budget, self._journal.clock.now_ms())]
+        return [draft.model_copy(update={"turn_id": self._turn_id}) for draft in (*drafts, *told)]
 
     def _own(self, session: Session) -> None:
         turn = session.turn
@@ -258,14 +263,16 @@ class TurnRun:
             raise _Lost
 
     async def _end(self, end: e.Event) -> None:
-        """Record the end, after the text still on its way; again until the store takes it, or until cancelled."""
+        """Record the end, after what was said before; again until the store takes it, or until cancelled."""
         rest = self._pen.rest()
 
         def decide(session: Session) -> Sequence[e.Event]:
             self._own(session)
             asked = session.turn.interrupt if session.turn is not None else None
-            final = e.TurnInterrupted(reason=asked) if asked is not None else end
-            return [draft.model_copy(update={"turn_id": self._turn_id}) for draft in (*rest, final)]
+            if asked is None:
+                return [*self._ours(session, rest), *self._ours(session, [end])]
+            still = [draft for draft in rest if isinstance(draft, ACCEPTS["stopping"])]
+            return self._ours(session, [*still, e.TurnInterrupted(reason=asked)])
 
         while True:
             try:

@@ -5,6 +5,7 @@ the same order of timers.
 """
 
 import asyncio
+import itertools
 import selectors
 from typing import Any
 
@@ -42,12 +43,25 @@ class _Skipping(selectors.DefaultSelector):
         return []
 
 
+class _Numbered(asyncio.Task[Any]):
+    """A task whose place in a set does not depend on where it lies in memory: each run of a seed has the same order."""
+
+    def __init__(self, *given: Any, number: int, **named: Any) -> None:
+        self._number = number
+        super().__init__(*given, **named)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop for one world, without threads and without files."""
 
     def __init__(self) -> None:
         self._skipping = _Skipping()
         super().__init__(self._skipping)
+        numbers = itertools.count()
+        self.set_task_factory(lambda loop, work, **named: _Numbered(work, loop=loop, number=next(numbers), **named))
 
     def time(self) -> float:
         return self._skipping.now_s

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import Corrupt, Internal, SessionNotFound, StoreUnavailable
 from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.stores import sqlite_file, sqlite_instances, sqlite_library, sqlite_writer
-from meerkat_mcp.stores.base import Append, Claim, Selection, SequenceConflict, Stream
+from meerkat_mcp.stores.base import Append, Claim, KeyTaken, Selection, SequenceConflict, Stream
 from meerkat_mcp.stores.filelock import FileLock
 from meerkat_mcp.stores.sqlite import SQLiteStore
 from meerkat_mcp.stores.sqlite_library import library, translated, version_warnings
@@ -281,15 +282,24 @@ async def test_reading_goes_on_while_another_process_writes(sqlite: SQLiteStore,
 
 
 async def queued(store: SQLiteStore, appends: Sequence[Append]) -> None:
-    """Have these appends wait for the lock together, and let them go."""
-    lock = FileLock(store.path.parent / "realm.lock")
+    """Have these appends wait for the lock together, and let them go; the refusals come as a group."""
+    lock, refusals = FileLock(store.path.parent / "realm.lock"), list[Exception]()
+
+    async def one(append: Append) -> None:
+        try:
+            await store.append(append)
+        except (KeyTaken, SequenceConflict) as refusal:
+            refusals.append(refusal)
+
     with closing(lock), anyio.fail_after(LONG_S):
         lock.acquire()
         async with anyio.create_task_group() as tasks:
             for append in appends:
-                tasks.start_soon(store.append, append)
+                tasks.start_soon(one, append)
             await anyio.wait_all_tasks_blocked()
             lock.release()
+    if refusals:
+        raise ExceptionGroup("refused", refusals)
 
 
 async def test_what_waits_together_is_committed_together(sqlite: SQLiteStore) -> None:
@@ -395,17 +405,43 @@ def test_the_positions_between_ours_are_others() -> None:
     assert list(ours.between(6, 12)) == [(6, 12)]
 
 
-async def test_a_refused_append_does_not_make_others_events_ours(open_sqlite: OpenSQLite) -> None:
+async def test_what_failed_at_last_does_not_make_others_events_ours(
+    open_sqlite: OpenSQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, other = await open_sqlite(), await open_sqlite()
+    log, mark = await begun(store), store.writer._mark
+
+    def fail(*what: Any) -> None:
+        mark(*what)
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.writer, "_mark", fail)
+        with pytest.raises(ZeroDivisionError):
+            await store.append(log.text())
+    await begun(other, "s-2")
     with anyio.fail_after(LONG_S):
-        log = await begun(store)
-        stale = Log()
-        with pytest.raises(SequenceConflict):
-            await store.append(stale.begin())
-        theirs = await begun(other, "s-2")
-        await other.append(theirs.text())
         assert "s-2" in await anext(store.changes())
-        await store.append(log.text())
+
+
+async def test_what_is_written_alone_does_not_build_on_what_was_refused(sqlite: SQLiteStore) -> None:
+    log, first, second = await begun(sqlite), Log("s-new"), Log("s-new")
+    claim = Claim(key="key", digest="d", session_id="s-1", turn_id="t", created_ms=1)
+    await sqlite.append(log.next(e.TextComplete(text="x"), claim=claim))
+    taken = replace(first.begin(), claim=claim)
+    with pytest.RaisesGroup(KeyTaken):
+        await queued(sqlite, [taken, second.begin(), second.text(), log.text()])
+    assert await sqlite.read("s-new") == second.events
+    assert await sqlite.read("s-1") == log.events
+
+
+async def test_events_out_of_order_do_not_get_in(sqlite: SQLiteStore) -> None:
+    log = await begun(sqlite)
+    append = log.next(*(e.TextComplete(text=text) for text in "abc"))
+    first, second, third = append.events
+    with pytest.raises(Corrupt, match="does not follow"):
+        await sqlite.append(replace(append, events=[first, third, second]))
+    assert len(await sqlite.read("s-1")) == 1
 
 
 # ── the disk, and what stands on it ──
