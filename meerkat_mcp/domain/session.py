@@ -71,6 +71,7 @@ class Turn(Value):
     resumed_ms: int
     ended_ms: int | None = None
     first_seq: int
+    resumed_seq: int
     last_seq: int
     steps: int = 0
     tool_calls: int = 0
@@ -229,6 +230,7 @@ def _turn_moves(
             started_ms=now,
             resumed_ms=now,
             first_seq=event.seq,
+            resumed_seq=event.seq,
             last_seq=event.seq,
         )
         return {
@@ -242,7 +244,13 @@ def _turn_moves(
     assert turn is not None, "the table lets these come only within a turn"
     match event:
         case e.TurnResumed():
-            change = {"status": "running", "owner": event.owner, "resumed_ms": now, "pending": ()}
+            change = {
+                "status": "running",
+                "owner": event.owner,
+                "resumed_ms": now,
+                "resumed_seq": event.seq,
+                "pending": (),
+            }
             messages = session.messages + bool(event.prompt)
             return {"state": "running", "turn": _at(turn, event, change), "messages": messages}
         case e.TurnWaiting():

@@ -8,7 +8,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import ProgressNotification, ProgressNotificationParams
 
 from meerkat_mcp.domain.errors import MeerkatError
-from meerkat_mcp.domain.events import TURN_PAUSES, Recorded
+from meerkat_mcp.domain.events import TURN_PAUSES, Event, Recorded
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.realms import Realm
 
@@ -59,17 +59,18 @@ async def _tell(realm: Realm, context: Context[Any, Any], session_id: str, turn_
     """Tell of every event, or now and then of life, until the turn pauses or the caller has waited enough."""
     session = await realm.journal.load(session_id)
     turn = session.turn
-    after = turn.first_seq - 1 if turn is not None and turn.turn_id == turn_id else session.seq
+    after = turn.resumed_seq - 1 if turn is not None and turn.turn_id == turn_id else session.seq
     beats, next_beat = 0, anyio.current_time() + BEAT_INTERVAL_S
     async with realm.journal.follow(session_id, after=after) as log:
         while True:
-            events: Sequence[Recorded] = ()
+            found: Sequence[Recorded] = ()
             with anyio.move_on_after(next_beat - anyio.current_time()):
-                events = await log.next()
-            for recorded in events[-BACKLOG_EVENTS_MAX:] if stream else ():
-                await _send(context, recorded)
+                found = await log.next()
+            events = [event for one in found if (event := one.event).turn_id == turn_id]
+            for event in events[-BACKLOG_EVENTS_MAX:] if stream else ():
+                await _send(context, event)
                 next_beat = anyio.current_time() + BEAT_INTERVAL_S
-            if any(recorded.type in TURN_PAUSES for recorded in events):
+            if any(event.type in TURN_PAUSES for event in events):
                 return
             if anyio.current_time() >= next_beat:
                 beats, next_beat = beats + 1, anyio.current_time() + BEAT_INTERVAL_S
@@ -77,16 +78,16 @@ async def _tell(realm: Realm, context: Context[Any, Any], session_id: str, turn_
                 await context.report_progress(log.seq + beats / 1000, None, f"{state}: {log.seq} events so far")
 
 
-async def _send(context: Context[Any, Any], recorded: Recorded) -> None:
-    event = recorded.event.model_dump(mode="json", exclude_none=True)
+async def _send(context: Context[Any, Any], happened: Event) -> None:
+    event = happened.model_dump(mode="json", exclude_none=True)
     token = _token(context)
     if token is None:  # a client in this very process has no token, and may listen all the same
-        return await context.report_progress(recorded.seq, None, message(event))
+        return await context.report_progress(happened.seq, None, message(event))
     await context.session.send_notification(
         ProgressNotification(
             params=ProgressNotificationParams(
                 progress_token=token,
-                progress=recorded.seq,
+                progress=happened.seq,
                 message=message(event),
                 _meta={EVENT_META_KEY: event},  # pyright: ignore[reportCallIssue]  (the SDK's alias of `meta`)
             )

@@ -196,8 +196,7 @@ class SessionTools:
                 confirm=plan_id,
             )
         if given.confirm is not None:
-            for session_id in ids:
-                await self._realm.shelf.delete(session_id)
+            await self._realm.shelf.delete(*ids)
         done = given.confirm is not None
         return r.DeleteResult(deleted=done, session_ids=ids[:100], total=len(ids), confirm=None if done else plan_id)
 

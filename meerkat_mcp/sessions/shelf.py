@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import anyio
+
 from meerkat_mcp.domain import events as e
-from meerkat_mcp.domain.errors import InvalidRequest, LimitExceeded
+from meerkat_mcp.domain.errors import InvalidRequest, LimitExceeded, MeerkatError
 from meerkat_mcp.domain.events import Recorded
 from meerkat_mcp.domain.session import Session, advance
 from meerkat_mcp.domain.transcript import Transcript
@@ -70,14 +72,29 @@ class Shelf:
         await self._journal.record(session_id, lambda _: [forked])
         return append.session
 
-    async def delete(self, session_id: str) -> Session:
-        """Remove every byte of a session; what it was is returned. Raises SessionBusy."""
-        session = await self._sessions.settled(session_id)
-        if session.active:
-            raise session.busy()
-        await self._journal.store.delete(session_id)
-        self._journal.forget(session_id)
-        return session
+    async def delete(self, *session_ids: str) -> None:
+        """Remove every byte of some sessions, all at once: a store can clean up after them together.
+
+        Raises:
+            SessionBusy: one of them is at work; the others are gone all the same.
+        """
+        refused: list[MeerkatError] = []
+
+        async def one(session_id: str) -> None:
+            try:
+                session = await self._sessions.settled(session_id)
+                if session.active:
+                    raise session.busy()
+                await self._journal.store.delete(session_id)
+                self._journal.forget(session_id)
+            except MeerkatError as exc:
+                refused.append(exc)
+
+        async with anyio.create_task_group() as tasks:
+            for session_id in session_ids:
+                tasks.start_soon(one, session_id)
+        if refused:
+            raise refused[0]
 
     async def archived_before(self, before_ms: int) -> Sequence[Session]:
         """The archived sessions without activity since, oldest last."""

@@ -89,7 +89,6 @@ async def test_streamed_events_come_whole_and_in_order(open_caller) -> None:
         assert all(note.params.message and len(note.params.message) <= 200 for note in caller.heard)
 
 
-@pytest.mark.xfail(reason="it tells of the first half again, and stops at the pause in it")
 async def test_a_resumed_turn_streams_what_comes_after_its_pause(open_caller) -> None:
     async with open_caller() as caller:
         waiting = await caller.call("meerkat_run", prompt="[[call weather]][[next]][[say done]]", tools=[WEATHER])
