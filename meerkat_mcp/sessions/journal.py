@@ -27,8 +27,10 @@ from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, SequenceConf
 
 TAIL_EVENTS_MAX = 1024
 TAIL_BYTES_MAX = 4 * 1024 * 1024
-WAKE_INTERVAL_S = 0.005
-"""Followers are woken at once when it was quiet, then at most this often: a flood costs one wake-up for many events."""
+WAKE_REST_S = 0.000_02
+WAKE_REST_S_MAX = 0.05
+"""How long to rest for each follower that was woken, a few times what waking it costs: one is told of every event
+at once, a thousand of a flood of events every 20 ms."""
 PAGE_EVENTS = 200
 """Small enough for a store to read it in passing, without another thread."""
 RECONNECT_DELAY_S = 1.0
@@ -249,7 +251,7 @@ class Journal:
             dirty, self._dirty = self._dirty, set()
             for tail in dirty:
                 tail.wake()
-            await anyio.sleep(WAKE_INTERVAL_S)
+            await anyio.sleep(min(WAKE_REST_S_MAX, WAKE_REST_S * sum(tail.users for tail in dirty)))
 
     async def _hear_others(self) -> None:
         while True:
