@@ -9,7 +9,7 @@ from meerkat_mcp.providers.base import Piece
 
 
 class Pen:
-    """Takes pieces and events without ever waiting. What comes after a pause is written at once, then every
+    """Takes pieces and events without ever waiting. The first delta is written at once, later ones every
     `interval_s`; whoever has to know that all is written takes the `rest` and writes it.
     """
 
@@ -46,7 +46,9 @@ class Pen:
         while True:
             await self._wet.wait()
             self._wet = anyio.Event()
+            drafts = self.rest()
             with anyio.CancelScope(shield=True):  # what was taken is written, also when the turn is cut short
-                if drafts := self.rest():
+                if drafts:
                     await self._write(drafts)
-            await anyio.sleep(self._interval_s)
+            if any(isinstance(draft, TextDelta | ReasoningDelta) for draft in drafts):
+                await anyio.sleep(self._interval_s)
