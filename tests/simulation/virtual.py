@@ -1,7 +1,7 @@
 """An event loop whose time passes only when nobody has anything to do: an hour of waiting costs nothing.
 
-The intervals of the program (50 ms between writings of a text, 15 s of a lease) stay what they are, and every run of a seed sees
-the same order of timers.
+The intervals of the program (50 ms between writings of a text, 15 s of a lease) stay what they are, and every run
+of a seed sees the same order of timers.
 """
 
 import asyncio

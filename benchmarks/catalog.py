@@ -1,0 +1,42 @@
+"""Every benchmark by its name, and where it is; each runs in a process of its own, so that none disturbs another."""
+
+from importlib import import_module
+
+from benchmarks.results import Benchmark
+
+BENCHMARKS: dict[str, str] = {
+    "cold-start": "starting:cold_start",
+    "cli-list": "starting:cli_list",
+    "stdio-call": "calling:stdio_call",
+    "progress": "calling:progress",
+    "append": "appending:append",
+    "append-single": "appending:append_single",
+    "storage": "appending:storage",
+    "processes": "sharing:processes",
+    "fairness": "sharing:fairness",
+    "wake": "waking:wake",
+    "follow": "waking:follow",
+    "fanout": "fanning:fanout",
+    "fanout-paced": "fanning:fanout_paced",
+    "turn-burst": "turning:turn_burst",
+    "turn-overhead": "turning:turn_overhead",
+    "first-delta": "turning:first_delta",
+    "deltas": "turning:deltas",
+    "interrupt": "interrupting:interrupt",
+    "read-since": "reading:read_since",
+    "replay": "reading:replay",
+    "list-pages": "listing:list_pages",
+    "memory": "remembering:memory",
+    "stall": "stalling:stall",
+}
+
+
+def load(name: str) -> Benchmark:
+    """The benchmark of that name."""
+    module, _, function = BENCHMARKS[name].partition(":")
+    return getattr(import_module(f"benchmarks.{module}"), function)
+
+
+def line(name: str) -> str:
+    """What it measures, in one line."""
+    return " ".join((load(name).__doc__ or "").split("\n\n")[0].split())
