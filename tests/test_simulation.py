@@ -1,7 +1,7 @@
 """A thousand small worlds, each of them by its seed, with all the bad luck there is.
 
-A world that broke a promise tells its seed and its whole story. To see one again: `python -m simulation SEED` in this
-folder, or put the seed into REPLAYED; to hunt: `python -m simulation 1000 20000`.
+A world that broke a promise tells its seed and its whole story. To see one again, put its seed into REPLAYED, or say
+`PYTHONPATH=.:tests python -m simulation SEED`; with two numbers that hunts through all seeds between them.
 """
 
 import logging
@@ -13,8 +13,8 @@ from simulation.life import live
 CHUNKS, SEEDS_IN_CHUNK = 20, 50
 REPLAYED: tuple[int, ...] = (1037, 1278, 1610, 2262, 2282, 2295, 2486)
 """Further worlds in which it shows, should one of these go wrong again: a prompt queued in an archived session, an end
-that the store did not take, a config that no longer fits a queued prompt, an answer of the store that was lost, a change
-heard while a log was being loaded, the beginning of a text that is forgotten."""
+that the store did not take, a config that no longer fits a queued prompt, an answer of the store that was lost, a
+change heard while a log was being loaded, the beginning of a text that is forgotten."""
 
 
 @pytest.fixture(autouse=True)

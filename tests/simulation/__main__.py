@@ -1,4 +1,4 @@
-"""Hunt by hand, from `tests/`: `python -m simulation 0 5000` lives those seeds, `python -m simulation 17` tells one."""
+"""Hunt by hand: `PYTHONPATH=.:tests python -m simulation 0 5000` lives those seeds, `… 17` tells of one."""
 
 import logging
 import sys
