@@ -1,14 +1,16 @@
 """`meerkat-mcp session`: look at sessions, follow them, put them away."""
 
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 import anyio
 
-from meerkat_mcp.cli import display, telling, values
+from meerkat_mcp.cli import display, exits, telling, values
 from meerkat_mcp.cli.views import message_view, reference, session_view, tokens, turn_view
 from meerkat_mcp.domain.errors import InvalidRequest, RealmNotFound
+from meerkat_mcp.domain.events import Recorded
 from meerkat_mcp.domain.session import Session, State
 from meerkat_mcp.domain.transcript import Placed, TurnOutcome
 from meerkat_mcp.realms import Realm
@@ -59,8 +61,7 @@ async def show(args: Namespace) -> int:
     async with values.realm_to_look_at(args, args.reference) as realm:
         session = await realm.sessions.settled(await realm.reading.resolve(args.reference))
         if args.events:
-            await _tell_events(realm, session, args)
-            return 0
+            return await (_follow_events if args.follow else _tell_events)(realm, session, args)
         outcome = await realm.sessions.outcome(session, session.turn.turn_id) if session.turn is not None else None
         messages: Sequence[Placed] = ()
         if args.history:
@@ -166,22 +167,41 @@ async def _agreed(session: Session) -> bool:
     return (await anyio.to_thread.run_sync(sys.stdin.readline)).strip().lower() in ("y", "yes")
 
 
-async def _tell_events(realm: Realm, session: Session, args: Namespace) -> None:
-    """The log after a place; with --follow as it goes on."""
-    async with realm.journal.follow(session.id, after=args.after_seq or 0) as log:
-        events = await log.ready()
-        while True:
-            for recorded in events:
-                display.say(recorded.body.decode() if args.json else telling.log_line(recorded.event))
-            events = await log.ready()
-            if events:
-                continue
-            if not args.follow:
-                return
-            while not events:
+async def _tell_events(realm: Realm, session: Session, args: Namespace) -> int:
+    """The log after a place, as far as it goes."""
+    async for recorded in realm.journal.log(session.id, after=args.after_seq or 0):
+        _tell_event(recorded, args)
+    return 0
+
+
+async def _follow_events(realm: Realm, session: Session, args: Namespace) -> int:
+    """The log after a place, then what comes, until a signal; the exit code."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_until_signal, tasks.cancel_scope)
+        async with realm.journal.follow(session.id, after=args.after_seq or 0) as log:
+            while True:
+                events: Sequence[Recorded] = ()
                 with anyio.move_on_after(SETTLE_INTERVAL_S):
                     events = await log.next()
-                await realm.sessions.settled(session.id)
+                for recorded in events:
+                    _tell_event(recorded, args)
+                if not events:
+                    await realm.sessions.settled(session.id)
+    return exits.INTERRUPTED
+
+
+async def _until_signal(scope: anyio.CancelScope) -> None:
+    """Cancel on Ctrl-C. Left to asyncio, a Ctrl-C in the moment of a timeout would be taken for the timeout."""
+    try:
+        with anyio.open_signal_receiver(signal.SIGINT) as received:
+            async for _ in received:
+                scope.cancel()
+    except NotImplementedError:  # Windows: there it is left to asyncio
+        return
+
+
+def _tell_event(recorded: Recorded, args: Namespace) -> None:
+    display.say(recorded.body.decode() if args.json else telling.log_line(recorded.event))
 
 
 def _tell_sessions(found: Listing, names: dict[str, str], args: Namespace) -> None:

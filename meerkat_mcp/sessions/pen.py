@@ -10,10 +10,10 @@ from meerkat_mcp.providers.base import Piece
 
 class Pen:
     """Takes pieces and events without ever waiting. The first delta is written at once, later ones every
-    `interval_s`; whoever has to know that all is written takes the `rest` and writes it.
+    `interval_s`: `write` takes the `rest` and writes it, and so does whoever has to know that all is written.
     """
 
-    def __init__(self, write: Callable[[Sequence[Event]], Awaitable[object]], interval_s: float) -> None:
+    def __init__(self, write: Callable[[], Awaitable[object]], interval_s: float) -> None:
         self._write = write
         self._interval_s = interval_s
         self._said: list[Piece | Event] = []
@@ -22,8 +22,7 @@ class Pen:
     def add(self, said: Piece | Event) -> None:
         """Take a piece or an event; costs an append to a list."""
         self._said.append(said)
-        if len(self._said) == 1:
-            self._wet.set()
+        self._wet.set()
 
     def rest(self) -> list[Event]:
         """What is not written yet, in order; pieces that follow each other become one delta."""
@@ -41,14 +40,17 @@ class Pen:
                 drafts.append(TextDelta(text=text) if one.kind == "text" else ReasoningDelta(text=text))
         return drafts
 
+    def put_back(self, drafts: Sequence[Event]) -> None:
+        """What was taken and could not be written: it comes before all that was said since, with the next of that."""
+        self._said[:0] = drafts
+
     async def run(self) -> None:
         """Write what gathers, until cancelled."""
         while True:
             await self._wet.wait()
             self._wet = anyio.Event()
-            drafts = self.rest()
-            with anyio.CancelScope(shield=True):  # what was taken is written, also when the turn is cut short
-                if drafts:
-                    await self._write(drafts)
-            if any(isinstance(draft, TextDelta | ReasoningDelta) for draft in drafts):
+            pieces = any(isinstance(one, Piece) for one in self._said)
+            if self._said:
+                await self._write()
+            if pieces:
                 await anyio.sleep(self._interval_s)

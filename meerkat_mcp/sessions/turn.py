@@ -57,6 +57,7 @@ class TurnRun:
         self._transcript = Transcript()
         self._attempts = 0
         self._pen = Pen(self._jot, plan.delta_interval_s)
+        self._writing = anyio.Lock()
 
     async def run(self) -> None:
         """Work until the turn has ended and its end is recorded. When cancelled, the turn ends as interrupted."""
@@ -223,8 +224,21 @@ class TurnRun:
         self._pen.add(event)
 
     async def _flush(self) -> Session:
-        """The session when everything said so far is recorded."""
-        return await self._write(self._pen.rest())
+        """The session when everything said so far is recorded.
+
+        What is taken is written, also when the turn is cut short. What cannot be stays first in line: no log has gaps.
+        """
+        session = None
+        with anyio.CancelScope(shield=True):
+            async with self._writing:
+                drafts = self._pen.rest()
+                try:
+                    session = await self._write(drafts)
+                except (_Stopped, MeerkatError):
+                    self._pen.put_back(drafts)
+                    raise
+        assert session is not None, "a shield lets nothing through"
+        return session
 
     async def _write(self, drafts: Sequence[e.Event]) -> Session:
         def decide(session: Session) -> Sequence[e.Event]:
@@ -235,16 +249,14 @@ class TurnRun:
 
         return await self._journal.record(self._session_id, decide)
 
-    async def _jot(self, drafts: Sequence[e.Event]) -> None:
-        """Write in passing. Deltas are not worth an error: what completes the text comes after them."""
+    async def _jot(self) -> None:
+        """Write in passing. A store that cannot just now is no error yet: what was said waits for the next time."""
         try:
-            await self._write(drafts)
+            await self._flush()
         except (_Stopped, _Lost):
             return  # `_heed` ends the turn, or nobody waits for it any more
-        except MeerkatError as exc:
-            if not all(isinstance(draft, e.TextDelta | e.ReasoningDelta) for draft in drafts):
-                raise
-            log.debug("Deltas of turn %s were not written: %s", self._turn_id, exc.message)
+        except StoreUnavailable as exc:
+            log.debug("What turn %s said is not written yet: %s", self._turn_id, exc.message)
 
     def _ours(self, session: Session, drafts: Sequence[e.Event]) -> list[e.Event]:
         """The drafts as this turn's, with the warnings that a completed step brings about."""
@@ -284,7 +296,11 @@ class TurnRun:
             except StoreUnavailable as exc:
                 log.error("The end of turn %s cannot be recorded yet: %s", self._turn_id, exc.message)
             except MeerkatError as exc:
-                return log.error("The end of turn %s could not be recorded: %s", self._turn_id, exc.message)
+                log.error("The end of turn %s could not be recorded: %s", self._turn_id, exc.message)
+                if not rest:
+                    return
+                rest, end = [], e.TurnFailed(error=exc.as_dict())  # what was said last cannot be kept
+                continue
             await anyio.sleep(END_RETRY_S)
 
 

@@ -47,6 +47,8 @@ class WildModel:
                     raise ProviderRejected("No.")
                 case luck if luck < 0.13:
                     return
+                case luck if luck < 0.15:
+                    text += "\ud800"  # half a character, which no log can hold
             yield Whole(kind=kind, text=text)
         called = random.choice((0, 0, 0, 1, 2))
         for _ in range(called):

@@ -156,6 +156,7 @@ class World:
         self.watchers: list[Watcher] = []
         self.prompts: dict[str, set[str]] = {}
         self.story: list[str] = []
+        self._calm = True
         self._tasks: anyio.abc.TaskGroup | None = None
 
     # ── its course ──
@@ -192,6 +193,11 @@ class World:
     def _committed(self, view: View, append: Any) -> None:
         kinds = " ".join(f"{recorded.seq}:{recorded.type}" for recorded in append.events)
         self.say(f"          {view.name} records in {append.session.id[-4:]}: {kinds}")
+        for recorded in append.events:
+            if self._calm and recorded.type == "turn_interrupted" and not append.begins:
+                lost = recorded.event.reason == "owner_lost"
+                owner = self.ledger.sessions[append.session.id].turn.owner.instance_id
+                assert not lost or owner not in [process.name for process in self.up], f"{owner} is there, and works"
         self.ledger.committed(view, append)
 
     @property
@@ -225,6 +231,7 @@ class World:
     async def _freeze(self, random: Random, process: Process) -> None:
         seconds = random.choice((0.5, LEASE_S - 2, LEASE_S + 2, FREEZE_S_MAX))
         self.say(f"{process.name} freezes for {seconds} s")
+        self._calm = False
         process.view.freeze()
 
         async def thaw() -> None:
@@ -244,6 +251,7 @@ class World:
 
     async def _spell(self, weather: Weather, seconds: float) -> None:
         self.say(f"{weather} for {seconds} s")
+        self._calm = False
         self.shared.weather = weather
         await anyio.sleep(seconds)
         self.shared.weather = Weather()
