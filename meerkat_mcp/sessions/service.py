@@ -116,16 +116,19 @@ class Sessions:
         if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
             return before
         session = await self.settled(session_id)
-        settings = session.settings.changed(**changes)
-        config = await self._checked(prompt, settings)
-        changed = e.SettingsChanged(
-            settings=settings if settings != session.settings else None,
-            title=title,
-            labels=dict(labels) if labels is not None else None,
-        )
-        changing = [] if changed == e.SettingsChanged() else [changed]
+        config = await self._checked(prompt, session.settings.changed(**changes))
+
+        def changing(current: Session) -> list[e.Event]:  # asked of the session as it is: others may have changed it too
+            settings = current.settings.changed(**changes)
+            changed = e.SettingsChanged(
+                settings=settings if settings != current.settings else None,
+                title=title,
+                labels=dict(labels) if labels is not None else None,
+            )
+            return [] if changed == e.SettingsChanged() else [changed]
+
         if not prompt and not tool_results:
-            return await self._configure(session_id, changing)
+            return await self._configure(session_id, changing, given=bool(changes) or (title, labels) != (None, None))
         _check_results(tool_results, config.limits.max_tool_result_chars)
         if tool_results and (again := await self._answered_before(session, tool_results)):
             return again
@@ -134,9 +137,9 @@ class Sessions:
         def decide(current: Session) -> Sequence[e.Event]:
             owner = self.turns.owner
             if tool_results:
-                return [*changing, *answers(current, tool_results, prompt, owner)]
+                return [*changing(current), *answers(current, tool_results, prompt, owner)]
             now_ms = self.journal.clock.now_ms()
-            return [*changing, *next_turn(current, turn_id, prompt, owner, if_busy, config, now_ms)]
+            return [*changing(current), *next_turn(current, turn_id, prompt, owner, if_busy, config, now_ms)]
 
         if session.turn is not None and tool_results:
             turn_id = session.turn.turn_id
@@ -334,14 +337,14 @@ class Sessions:
             return same(exc.claim, claim.digest)
         return Started(session_id, None)
 
-    async def _configure(self, session_id: str, changing: Sequence[e.Event]) -> Started:
-        if not changing:
+    async def _configure(self, session_id: str, changing: Decision, *, given: bool) -> Started:
+        if not given:
             raise InvalidRequest(
                 "There is nothing to do.",
                 hint="Give a prompt, tool_results, or settings to change.",
                 session_id=session_id,
             )
-        await self.journal.record(session_id, lambda _: changing)
+        await self.journal.record(session_id, changing)
         return Started(session_id, None)
 
     def _claim(self, key: str | None, asked: str, session_id: str, turn_id: str | None) -> Claim | None:
