@@ -1,6 +1,6 @@
 """What the MCP tools take: closed models, every field with its limits and a line of description."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -94,16 +94,6 @@ class SettingsInput(Input):
         return given
 
 
-_SETTINGS = {
-    "model",
-    "provider",
-    "provider_params",
-    "system_prompt",
-    "additional_instructions",
-    "max_tokens",
-    "max_steps",
-    "output_schema",
-}
 RESETTABLE = Literal[
     "model",
     "provider",
@@ -116,6 +106,7 @@ RESETTABLE = Literal[
     "tools",
     "budget",
 ]
+_SETTINGS = set(get_args(RESETTABLE)) - {"tools", "budget"}
 
 
 class TurnInput(SettingsInput):

@@ -118,7 +118,7 @@ class Sessions:
         session = await self.settled(session_id)
         config = await self._checked(prompt, session.settings.changed(**changes))
 
-        def changing(current: Session) -> list[e.Event]:  # asked of the session as it is: others may have changed it too
+        def changing(current: Session) -> list[e.Event]:  # of the session as it is by then: others may change it too
             settings = current.settings.changed(**changes)
             changed = e.SettingsChanged(
                 settings=settings if settings != current.settings else None,
