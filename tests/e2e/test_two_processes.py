@@ -111,3 +111,19 @@ async def test_of_two_changes_to_the_config_on_one_generation_one_is_refused(ser
                 tasks.start_soon(patch, here, 1)
                 tasks.start_soon(patch, there, 2)
             assert sorted("error" in answer for answer in answers) == [False, True]
+
+
+async def test_two_who_change_different_settings_at_one_moment_do_not_undo_each_other(serve, look):
+    async with serve() as here, serve() as there, look() as realm:
+        sid = (await here.call("meerkat_run"))["session_id"]
+        for number in range(2, 22):
+
+            async def change(host, **settings: int) -> None:
+                assert "error" not in await host.call("meerkat_resume", session_id=sid, **settings)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda n=number: change(here, max_steps=n))
+                tasks.start_soon(lambda n=number: change(there, max_tokens=n))
+            settings = (await realm.journal.load(sid)).settings
+            assert (settings.max_steps, settings.max_tokens) == (number, number)
+        await check_log(realm, sid)
