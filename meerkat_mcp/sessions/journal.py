@@ -114,7 +114,7 @@ class Journal:
 
     async def create(self, session_id: str, drafts: Sequence[Event], *, claim: Claim | None = None) -> Session:
         """Begin a log. Raises KeyTaken, StoreUnavailable."""
-        append = self._placed(Session(id=session_id), drafts, claim)
+        append = self.placed(Session(id=session_id), drafts, claim)
         with anyio.CancelScope(shield=True):
             await self._append(append)
         return append.session
@@ -174,7 +174,7 @@ class Journal:
         while True:
             try:
                 drafts = decide(tail.session)
-                append = self._placed(tail.session, drafts, claim) if drafts else None
+                append = self.placed(tail.session, drafts, claim) if drafts else None
             except MeerkatError:
                 if fresh or not await self._catch_up(tail):
                     raise
@@ -204,7 +204,8 @@ class Journal:
             if last not in await self.store.read(append.session.id, after=last.seq - 1, limit=1):
                 raise
 
-    def _placed(self, session: Session, drafts: Sequence[Event], claim: Claim | None) -> Append:
+    def placed(self, session: Session, drafts: Sequence[Event], claim: Claim | None = None) -> Append:
+        """Drafts in the places after a session's last event, if they may come there; nothing is recorded by this."""
         now_ms, events = self.clock.now_ms(), list[Recorded]()
         for draft in drafts:
             session.check(draft)

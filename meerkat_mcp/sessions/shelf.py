@@ -136,18 +136,8 @@ class Shelf:
                     maximum=FORK_EVENTS_MAX,
                     session_id=origin.id,
                 )
-        for draft in _closing(fork, title, labels):
-            event = e.place(
-                draft,
-                event_id=clock.new_id(),
-                seq=fork.seq + 1,
-                session_id=fork_id,
-                turn_id=None,
-                timestamp_ms=clock.now_ms(),
-            )
-            fork = advance(fork, event)
-            events.append(e.encode(event))
-        return Append(fork, events)
+        closed = self._journal.placed(fork, _closing(fork, title, labels))
+        return Append(closed.session, [*events, *closed.events])
 
 
 def _closing(fork: Session, title: str, labels: dict[str, str] | None) -> Sequence[e.Event]:
