@@ -76,9 +76,8 @@ def message_view(placed: Placed) -> dict[str, Any]:
 
 def tokens(usage: Usage) -> str:
     """What was read and written, in a few words."""
-    read = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
     cost = f", ${usage.cost_usd:.4f}" if usage.cost_usd else ""
-    return f"{read} tokens in, {usage.output_tokens} out{cost}"
+    return f"{usage.input_tokens} tokens in, {usage.output_tokens} out{cost}"
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from pydantic_core import from_json
 
 JsonObject: TypeAlias = dict[str, Any]
 
-StopReason = Literal["end", "tool_calls", "length", "refusal", "truncated"]
-"""Why a step stopped: it was done, wants tools, ran into `max_tokens`, refused, or the stream broke off."""
+StopReason = Literal["end", "tool_calls", "length", "refusal", "context", "pause", "truncated"]
+"""Why a step stopped: it was done, wants tools, ran into `max_tokens`, refused, ran out of the model's window, paused
+to be asked again, or the stream broke off."""
 
 
 _LEVELS_TO_SPARE = 16
@@ -46,12 +47,16 @@ class Reasoning(Value):
 
 
 class ToolCall(Value):
-    """The model asks for a tool: `args` is always an object."""
+    """The model asks for a tool: `args` is always an object.
+
+    Where the model wrote none, `args` is empty and `malformed` is what it wrote instead: that call is never made.
+    """
 
     kind: Literal["tool_call"] = "tool_call"
     tool_use_id: str
     tool_name: str
     args: JsonObject
+    malformed: str | None = None
 
 
 Block = Annotated[Text | Reasoning | ToolCall, Field(discriminator="kind")]
@@ -84,11 +89,19 @@ class AssistantMessage(Value):
         return tuple(block for block in self.blocks if isinstance(block, ToolCall))
 
 
+class Image(Value):
+    """A picture: `data` is base64."""
+
+    mime_type: str
+    data: str
+
+
 class ToolResult(Value):
     """What a tool answered; `is_error` tells the model that it failed."""
 
     tool_use_id: str
     content: str
+    images: tuple[Image, ...] = ()
     is_error: bool = False
 
 
@@ -111,7 +124,11 @@ class ToolDefinition(Value):
 
 
 class Usage(Value):
-    """Tokens and money. `cost_usd` is None when a price is not known."""
+    """Tokens and money, by the GenAI conventions of OpenTelemetry.
+
+    `input_tokens` is everything read, also what came from the provider's cache or went into it; `output_tokens` is
+    everything written, reasoning included. `cost_usd` is None when a price is not known.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -123,7 +140,7 @@ class Usage(Value):
     @property
     def total_tokens(self) -> int:
         """What budgets count: everything read and written, cached or not."""
-        return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
+        return self.input_tokens + self.output_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
         costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]

@@ -1,6 +1,7 @@
 """The seam to language models: one request in, pieces as they come, one finished reply out."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from pydantic import Field
@@ -9,9 +10,13 @@ from meerkat_mcp.domain.messages import JsonObject, Message, StopReason, ToolCal
 
 
 class ModelRequest(Value):
-    """One model call. `messages` is the whole conversation; `output_schema` is what the answer must fit."""
+    """One model call. `messages` is the whole conversation; `output_schema` is what the answer must fit.
+
+    `session_id` names the conversation to a provider's cache; two calls of one session begin alike.
+    """
 
     model: str
+    session_id: str = ""
     provider_params: JsonObject = Field(default_factory=dict)
     system_prompt: str = ""
     messages: tuple[Message, ...]
@@ -34,15 +39,29 @@ class Whole(Value):
     text: str
 
 
+class ArgsPiece(Value):
+    """A piece of a tool call's arguments, as they are written: a sign of life, the whole call comes later."""
+
+    tool_use_id: str
+    tool_name: str
+    text: str
+
+
 class Reply(Value):
-    """How the reply ended. `items` are the provider's own output items, verbatim."""
+    """How the reply ended. `items` are the provider's own output items, verbatim; `detail` is its word on a refusal.
+
+    `model` is the one that answered, where the provider says so, and `response_id` the provider's name for the reply.
+    """
 
     stop_reason: StopReason
     usage: Usage
     items: tuple[JsonObject, ...] = ()
+    model: str = ""
+    response_id: str = ""
+    detail: str = ""
 
 
-Part: TypeAlias = Piece | Whole | ToolCall | Reply
+Part: TypeAlias = Piece | Whole | ArgsPiece | ToolCall | Reply
 
 
 class Model(Value):
@@ -54,7 +73,28 @@ class Model(Value):
     output_tokens_max: int | None = None
     input_usd: float | None = None
     output_usd: float | None = None
+    cache_read_usd: float | None = None
+    cache_write_usd: float | None = None
     abilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a provider is reached: where, with which key, how patiently.
+
+    `connect_timeout_s` bounds the way there, `idle_timeout_s` the silence between two pieces. The time of a whole
+    call is its caller's business. `options` are the further settings of one wire.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    connect_timeout_s: float = 5.0
+    idle_timeout_s: float = 300.0
+    options: tuple[tuple[str, str], ...] = ()
+
+    def option(self, name: str, default: str = "") -> str:
+        """A setting of the wire."""
+        return dict(self.options).get(name, default)
 
 
 class Provider(Protocol):
@@ -65,8 +105,9 @@ class Provider(Protocol):
     def reply(self, request: ModelRequest) -> AsyncGenerator[Part, None]:
         """Stream one reply: pieces and wholes of blocks and tool calls in order, then exactly one `Reply`.
 
-        A stream that ends without its terminal event ends with a `Reply` of stop reason `truncated`.
-        Closing the iterator, or cancelling its reader, hangs up.
+        A stream that ends without its terminal event ends with a `Reply` of stop reason `truncated`. An assistant
+        message with `provider` and `model` as in this request is sent as its `items`, verbatim; any other one as
+        its text and tool calls. Cancelling the reader hangs up.
 
         Raises:
             ProviderUnavailable: overload, rate limit, network. Worth trying again.
@@ -75,6 +116,10 @@ class Provider(Protocol):
         """
         ...
 
-    def models(self) -> tuple[Model, ...]:
-        """The models this provider is known to have."""
+    async def models(self) -> tuple[Model, ...]:
+        """The models that this provider says it has now, with what it says of them; not their prices.
+
+        Raises:
+            As `reply`.
+        """
         ...
