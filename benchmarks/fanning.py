@@ -11,7 +11,8 @@ from anyio.abc import ObjectReceiveStream, TaskGroup
 
 from benchmarks.places import clock
 from benchmarks.results import Row, Scale, alternating, at_most
-from meerkat_mcp.domain.events import Event, Owner, Recorded, SessionCreated, TextDelta, TurnStarted
+from meerkat_mcp.domain.events import Event, Owner, SessionCreated, TextDelta, TurnStarted
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.sessions.journal import Follower, Journal

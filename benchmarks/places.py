@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from meerkat_mcp.domain.events import Recorded
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.providers.base import Provider
 from meerkat_mcp.realms import Realm, choose, open_realm

@@ -12,7 +12,7 @@ import anyio
 from benchmarks.places import filler, folder, realm_in, store_in
 from benchmarks.results import Row, Scale, alternating, at_most, interleaved, share
 from benchmarks.turning import turn
-from meerkat_mcp.domain.events import Recorded
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.stores.sqlite_file import FILE_NAME
 from meerkat_mcp.stores.sqlite_library import Connection, connect

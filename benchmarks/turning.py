@@ -11,8 +11,9 @@ import anyio
 from benchmarks.places import folder, realm_in, sessions_of
 from benchmarks.results import Row, Scale, alternating, at_most, share
 from benchmarks.standins import REQUEST, SDK_DELTA_US, Burst, Late
-from meerkat_mcp.domain.events import TURN_ENDS, Recorded
+from meerkat_mcp.domain.events import TURN_ENDS
 from meerkat_mcp.domain.messages import UserMessage
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.providers.base import ModelRequest, Provider
 from meerkat_mcp.providers.demo import DemoProvider

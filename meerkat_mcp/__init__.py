@@ -6,13 +6,14 @@ The names below are the promise to Python programs; they are loaded when they ar
 
 from typing import TYPE_CHECKING, Any
 
+from meerkat_mcp.domain.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from meerkat_mcp.domain.settings import Budget, Settings
     from meerkat_mcp.realms import Realm, RealmChoice, choose, open_realm
     from meerkat_mcp.server.app import build_server
 
-__version__ = "0.1.0"
-__all__ = ["Budget", "Realm", "RealmChoice", "Settings", "build_server", "choose", "open_realm"]
+__all__ = ["Budget", "Realm", "RealmChoice", "Settings", "__version__", "build_server", "choose", "open_realm"]
 
 _HOMES = {
     "Budget": "meerkat_mcp.domain.settings",

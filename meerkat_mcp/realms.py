@@ -23,9 +23,12 @@ from meerkat_mcp.domain.errors import Corrupt, InvalidRequest, RealmNotFound, St
 from meerkat_mcp.domain.events import Owner
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import MANIFEST_VERSION, Backend, Manifest, check_pin, checked_backend, checked_id
+from meerkat_mcp.domain.settings import PermissionMode
+from meerkat_mcp.providers.base import Access, Provider
+from meerkat_mcp.providers.wire import Http
 from meerkat_mcp.sessions.clock import Clock, SystemClock
 from meerkat_mcp.sessions.journal import Journal
-from meerkat_mcp.sessions.plan import Providers
+from meerkat_mcp.sessions.providers import Providers, Wire
 from meerkat_mcp.sessions.reading import Reading
 from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.sessions.shelf import Shelf
@@ -33,6 +36,8 @@ from meerkat_mcp.sessions.streams import Streams
 from meerkat_mcp.sessions.turns import Turns
 from meerkat_mcp.stores.base import Store
 from meerkat_mcp.stores.filelock import FileLock
+from meerkat_mcp.tools.base import RunningToolServers
+from meerkat_mcp.tools.deferred import DeferredToolServers
 
 MANIFEST_NAME = "realm_manifest.json"
 STATE_ROOT_VARIABLE = "MEERKAT_STATE_ROOT"
@@ -49,6 +54,7 @@ class RealmChoice:
     backend: Backend | None = None
     instance_id: str | None = None
     generated: bool = False
+    permission_ceiling: PermissionMode | None = None
 
     @property
     def folder(self) -> Path:
@@ -71,6 +77,8 @@ class Realm:
     reading: Reading
     shelf: Shelf
     streams: Streams
+    tool_servers: DeferredToolServers
+    http: Http
     started_ms: int
     warnings: tuple[str, ...] = field(default=())
 
@@ -116,9 +124,12 @@ def choose(
     backend: str | None = None,
     state_root: str | Path | None = None,
     workspace: str | Path | None = None,
+    permission_ceiling: PermissionMode | None = None,
     clock: Clock | None = None,
 ) -> RealmChoice:
     """Make a choice of what a caller said: a named realm, a new one, or the one of a workspace.
+
+    `permission_ceiling` holds for turns of this process, whatever the realm's config allows beyond it.
 
     Raises:
         InvalidRequest: an id that is none, both a name and `isolated`, or an unknown backend.
@@ -139,6 +150,7 @@ def choose(
         backend=checked_backend(backend) if backend else None,
         instance_id=checked_id(instance_id, "instance") if instance_id else None,
         generated=generated,
+        permission_ceiling=permission_ceiling,
     )
 
 
@@ -165,10 +177,12 @@ async def open_realm(
     manifest = _materialize(choice, clock, must_exist=must_exist)
     store = await _open_store(manifest, choice.folder, clock)
     raised: Exception | None = None
+    realm: Realm | None = None
     try:
         realm = _wire(manifest, choice, store, clock)
         async with anyio.create_task_group() as tasks:
             if turns:
+                tasks.start_soon(realm.tool_servers.run)
                 await tasks.start(realm.turns.run)
             tasks.start_soon(realm.journal.run)
             try:
@@ -182,6 +196,10 @@ async def open_realm(
     finally:
         with anyio.move_on_after(CLOSE_WAIT_S, shield=True):
             await store.close()
+        if realm is not None:
+            with anyio.move_on_after(CLOSE_WAIT_S, shield=True):
+                await realm.providers.close()
+                await realm.http.close()
 
 
 def realms(state_root: Path) -> Iterator[Manifest | tuple[str, str]]:
@@ -196,8 +214,6 @@ def realms(state_root: Path) -> Iterator[Manifest | tuple[str, str]]:
 
 
 def _wire(manifest: Manifest, choice: RealmChoice, store: Store, clock: Clock) -> Realm:
-    from meerkat_mcp.providers.demo import DemoProvider
-
     incarnation = clock.new_id()
     owner = Owner(
         instance_id=choice.instance_id or f"instance-{incarnation}",
@@ -206,9 +222,11 @@ def _wire(manifest: Manifest, choice: RealmChoice, store: Store, clock: Clock) -
         pid=os.getpid(),
     )
     journal = Journal(store, clock)
-    turns = Turns(journal, owner)
-    providers = Providers({"demo": DemoProvider()})
-    sessions = Sessions(journal, turns, providers)
+    servers = DeferredToolServers(_tool_servers)
+    turns = Turns(journal, owner, servers)
+    http = Http()
+    providers = Providers(wires=_wires(http), lookup=os.environ.get)
+    sessions = Sessions(journal, turns, providers, choice.permission_ceiling)
     return Realm(
         manifest=manifest,
         folder=choice.folder,
@@ -221,9 +239,54 @@ def _wire(manifest: Manifest, choice: RealmChoice, store: Store, clock: Clock) -
         reading=Reading(manifest.realm_id, journal, turns),
         shelf=Shelf(sessions),
         streams=Streams(sessions),
+        tool_servers=servers,
+        http=http,
         started_ms=clock.now_ms(),
         warnings=tuple(store.warnings),
     )
+
+
+def _tool_servers() -> RunningToolServers:
+    from meerkat_mcp.tools.remote import McpToolServers
+
+    return McpToolServers(os.environ.get)
+
+
+def _wires(http: Http) -> dict[str, Wire]:
+    """How each provider is opened, where it is, and which variables its vendor documents for the key."""
+
+    def demo(_: Access) -> Provider:
+        from meerkat_mcp.providers.demo import DemoProvider
+
+        return DemoProvider()
+
+    def anthropic(access: Access) -> Provider:
+        from meerkat_mcp.providers.anthropic import AnthropicProvider
+
+        return AnthropicProvider(access, http)
+
+    def openai(access: Access) -> Provider:
+        from meerkat_mcp.providers.openai_responses import ResponsesProvider
+
+        return ResponsesProvider(access, http)
+
+    def gemini(access: Access) -> Provider:
+        from meerkat_mcp.providers.gemini import GeminiProvider
+
+        return GeminiProvider(access, http)
+
+    def self_hosted(access: Access) -> Provider:
+        from meerkat_mcp.providers.openai_chat import ChatProvider
+
+        return ChatProvider(access, http)
+
+    return {
+        "anthropic": Wire(anthropic, "https://api.anthropic.com", ("ANTHROPIC_API_KEY",)),
+        "openai": Wire(openai, "https://api.openai.com/v1", ("OPENAI_API_KEY",)),
+        "gemini": Wire(gemini, "https://generativelanguage.googleapis.com", ("GEMINI_API_KEY", "GOOGLE_API_KEY")),
+        "self_hosted": Wire(self_hosted),
+        "demo": Wire(demo),
+    }
 
 
 async def _open_store(manifest: Manifest, folder: Path, clock: Clock) -> Store:

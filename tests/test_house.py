@@ -208,7 +208,8 @@ LINT_IMPORTS = ("-c", "from importlinter.cli import lint_imports_command as lint
 PLANTED = {
     "Floors": ("stores/base.py", "import meerkat_mcp.sessions.journal"),
     "Rooms": ("stores/memory.py", "import meerkat_mcp.stores.sqlite"),
-    "Seams": ("sessions/turn.py", "import meerkat_mcp.stores.sqlite"),
+    "Wires": ("providers/demo.py", "import meerkat_mcp.providers.gemini"),
+    "Seams": ("sessions/turn.py", "import meerkat_mcp.tools.remote"),
     "Ground is pure": ("domain/session.py", "import time"),
     "MCP stays at the edge": ("sessions/turn.py", "import mcp"),
     "No cycles anywhere": ("domain/messages.py", "import meerkat_mcp.domain.events"),

@@ -35,6 +35,7 @@ EXIT_CODES: dict[str, int] = {
     "provider_rejected": 8,
     "provider_unauthenticated": 8,
     "provider_unavailable": 8,
+    "tool_server_unavailable": 8,
     "store_unavailable": 8,
     "corrupt": 9,
 }

@@ -5,9 +5,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from meerkat_mcp import __version__
 from meerkat_mcp.cli import display, values
 from meerkat_mcp.domain.realm import Manifest
+from meerkat_mcp.domain.version import VERSION
 from meerkat_mcp.realms import realms
 
 
@@ -91,9 +91,9 @@ def current(args: Namespace) -> int:
 def version(args: Namespace) -> int:
     """Which program this is."""
     if args.json:
-        display.say_json({"version": __version__, "python": platform.python_version()})
+        display.say_json({"version": VERSION, "python": platform.python_version()})
     else:
-        display.say(f"meerkat-mcp {__version__}")
+        display.say(f"meerkat-mcp {VERSION}")
     return 0
 
 

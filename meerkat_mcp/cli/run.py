@@ -18,8 +18,9 @@ from meerkat_mcp.cli.telling import Teller
 from meerkat_mcp.cli.views import tokens, turn_view
 from meerkat_mcp.domain.config import explain
 from meerkat_mcp.domain.errors import InvalidRequest, RealmNotFound
-from meerkat_mcp.domain.events import TURN_PAUSES, Recorded
+from meerkat_mcp.domain.events import TURN_PAUSES
 from meerkat_mcp.domain.messages import ToolDefinition, ToolResult
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import LABELS_MAX, TITLE_CHARS_MAX, TOOLS_MAX, Budget, Labels, Settings
 from meerkat_mcp.domain.transcript import TurnOutcome

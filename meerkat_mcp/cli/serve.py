@@ -6,8 +6,8 @@ import threading
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from meerkat_mcp import __version__
 from meerkat_mcp.cli import display, exits
+from meerkat_mcp.domain.version import VERSION
 
 if TYPE_CHECKING:
     from meerkat_mcp.realms import Realm, RealmChoice
@@ -48,7 +48,7 @@ async def serve(args: Namespace) -> int:
 def _started(realm: "Realm", chosen: "RealmChoice", args: Namespace) -> None:
     keep = f"; it is new, keep it with: --realm {realm.id}" if chosen.generated else ""
     where = f" in {realm.folder}" if args.expose_paths else ""
-    sys.stderr.write(f"meerkat-mcp {__version__}: serving realm {realm.id} ({realm.manifest.backend}){where}{keep}\n")
+    sys.stderr.write(f"meerkat-mcp {VERSION}: serving realm {realm.id} ({realm.manifest.backend}){where}{keep}\n")
     sys.stderr.flush()
     for warning in realm.warnings:
         log.warning("%s", warning)

@@ -10,7 +10,7 @@ import anyio
 from meerkat_mcp.cli import display, exits, telling, values
 from meerkat_mcp.cli.views import message_view, reference, session_view, tokens, turn_view
 from meerkat_mcp.domain.errors import InvalidRequest, RealmNotFound
-from meerkat_mcp.domain.events import Recorded
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, State
 from meerkat_mcp.domain.transcript import Placed, TurnOutcome
 from meerkat_mcp.realms import Realm

@@ -2,14 +2,15 @@
 
 import difflib
 import re
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticSerializationError
 
 from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest, LimitExceeded
 from meerkat_mcp.domain.messages import JsonObject, Value, legible
-from meerkat_mcp.domain.settings import PROMPT_CHARS_MAX, Budget
+from meerkat_mcp.domain.servers import REFERENCE, SERVERS_MAX, ServerName, ToolServer
+from meerkat_mcp.domain.settings import PROMPT_CHARS_MAX, Budget, PermissionMode
 
 CONFIG_BYTES_MAX = 262_144
 
@@ -27,6 +28,12 @@ class AgentConfig(Value):
     max_steps: int = Field(default=50, ge=1, le=1000, description="Most model calls in one turn.")
     provider_params: JsonObject = Field(default_factory=dict, description="Passed on to the provider.")
     structured_output_retries: int = Field(default=2, ge=0, le=10, description="Times to ask again for a valid answer.")
+    mcp_servers: tuple[ServerName, ...] = Field(
+        default=(), max_length=SERVERS_MAX, description="Names in mcp_servers: the tools of a session without its own."
+    )
+    permission_mode: PermissionMode = Field(
+        default="ask", description="Which tools of MCP servers run: readonly, ask (first, unless read-only), auto."
+    )
 
 
 class LimitsConfig(Value):
@@ -41,12 +48,102 @@ class LimitsConfig(Value):
     stream_idle_s: float = Field(default=86_400, ge=60, le=31_536_000, description="Life of an idle event stream.")
 
 
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_URL = r"^https?://[^\s]+$"
+
+
+class _Patience(Value):
+    """How long to wait for a provider."""
+
+    connect_timeout_s: float = Field(default=5.0, gt=0, le=600, description="To connect.")
+    idle_timeout_s: float = Field(default=300.0, gt=0, le=86_400, description="Silence between two pieces of a reply.")
+    call_timeout_s: float = Field(default=3600.0, gt=0, le=86_400, description="One whole model call.")
+
+
+class ProviderConfig(_Patience):
+    """How to reach a vendor. Only the name of the key's variable is kept, never a key."""
+
+    base_url: str | None = Field(default=None, pattern=_URL, max_length=2000, description="Absent: the vendor's own.")
+    api_key_env: str | None = Field(
+        default=None, pattern=_VARIABLE, max_length=200, description="The variable with the key; absent: the usual one."
+    )
+
+
+class GeminiConfig(ProviderConfig):
+    """How to reach Gemini."""
+
+    api_version: str | None = Field(default=None, pattern=r"^v[0-9a-z]{1,20}$", description="Absent: v1.")
+
+
+class ProvidersConfig(Value):
+    """The vendors."""
+
+    anthropic: ProviderConfig = ProviderConfig()
+    openai: ProviderConfig = ProviderConfig()
+    gemini: GeminiConfig = GeminiConfig()
+
+
+class SelfHostedConfig(_Patience):
+    """An OpenAI-compatible server: Ollama, vLLM, llama.cpp, OpenRouter and the like."""
+
+    base_url: str = Field(pattern=_URL, max_length=2000, description="With /v1, as the OpenAI SDK takes it.")
+    api_key_env: str | None = Field(
+        default=None, pattern=_VARIABLE, max_length=200, description="The variable with the key, if it wants one."
+    )
+    models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=1000, description="Models it has; the first is its default. Absent: it is asked."
+    )
+    context_tokens: int | None = Field(default=None, ge=1, description="The window of its models.")
+    structured_output: Literal["native", "instruction"] = Field(
+        default="native", description="instruction: it knows no response_format."
+    )
+
+
+class RetryConfig(Value):
+    """How often and how patiently a failed model call is made again."""
+
+    attempts: int = Field(default=4, ge=1, le=20, description="Model calls in all, for one step.")
+    base_delay_s: float = Field(default=0.5, ge=0, le=60, description="The first pause; each one twice as long.")
+    max_delay_s: float = Field(
+        default=60.0, ge=0, le=3600, description="Longest pause; a provider that asks for more ends the turn."
+    )
+
+
+class CompactionConfig(Value):
+    """When a long history is summarised by itself, and by whom."""
+
+    auto: bool = Field(default=True, description="Summarise when the window fills; needs a known window.")
+    threshold: float = Field(default=0.8, gt=0.05, le=1, description="Share of the model's window.")
+    keep_steps: int = Field(default=3, ge=1, le=100, description="Latest model calls that stay as they are.")
+    model: str | None = Field(default=None, min_length=1, max_length=200, description="Absent: the session's own.")
+    provider: str | None = Field(default=None, min_length=1, max_length=64, description="Whose model that is.")
+
+
+class PermissionsConfig(Value):
+    """What callers and sessions may do at most."""
+
+    ceiling: PermissionMode = Field(default="auto", description="No session's permission_mode goes beyond this.")
+    caller_may_approve: bool = Field(default=False, description="The calling model may answer pending approvals.")
+
+
 class Config(Value):
     """The whole document. Absent keys have their defaults."""
 
     agent: AgentConfig = AgentConfig()
     budget: Budget = Budget()
     limits: LimitsConfig = LimitsConfig()
+    permissions: PermissionsConfig = PermissionsConfig()
+    providers: ProvidersConfig = ProvidersConfig()
+    self_hosted: dict[ServerName, SelfHostedConfig] = Field(default_factory=dict, max_length=SERVERS_MAX)
+    mcp_servers: dict[ServerName, ToolServer] = Field(default_factory=dict, max_length=SERVERS_MAX)
+    compaction: CompactionConfig = CompactionConfig()
+    retry: RetryConfig = RetryConfig()
+
+    @model_validator(mode="after")
+    def _servers_are_known(self) -> "Config":
+        if missing := [name for name in self.agent.mcp_servers if name not in self.mcp_servers]:
+            raise ValueError(f"agent.mcp_servers names what mcp_servers has not: {', '.join(missing)}")
+        return self
 
     @field_validator("*", mode="before")
     @classmethod
@@ -89,7 +186,7 @@ def parse(document: JsonObject) -> Config:
             could not be read back.
         LimitExceeded: the document is larger than 256 KiB.
     """
-    _refuse_secrets(document, "config")
+    refuse_secrets(document, "config")
     try:
         config = Config.model_validate(document)
     except ValidationError as exc:
@@ -130,17 +227,21 @@ def explain(exc: ValidationError, model: type[BaseModel]) -> str:
             said.append(f"unknown key {'.'.join(path)[:200]!r} ({hint})")
         else:
             where = ".".join(path)[:200]
-            said.append(f"{where}: {error['msg']}" if where else error["msg"])
+            message = error["msg"].removeprefix("Value error, ")
+            said.append(f"{where}: {message}" if where else message)
     return "; ".join(said)
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """The keys of the object at `path` in `model`, as far as the path leads through plain models."""
+    named = False  # the next part is a name somebody chose, like that of a server
     for part in path:
-        field = model.model_fields.get(part)
+        field = model.model_fields.get(part) if not named else None
         inner = _model_in(field.annotation) if field is not None else None
-        if inner is not None:
-            model = inner
+        if field is not None and inner is not None:
+            model, named = inner, _is_dict(field.annotation)
+        elif named:
+            named = False
         elif not part.isdigit():
             return []
     return [field.alias or name for name, field in model.model_fields.items()]
@@ -155,20 +256,35 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _refuse_secrets(value: Any, path: str) -> None:
-    """A store is read by many: secrets stay in the environment, the config names the variable."""
+def _is_dict(annotation: Any) -> bool:
+    return dict in (get_origin(annotation), *map(get_origin, get_args(annotation)))
+
+
+def refuse_secrets(value: Any, path: str) -> None:
+    """A store is read by many: secrets stay in the environment, what is stored names the variable.
+
+    Raises:
+        InvalidRequest: a key or a value that looks like a secret.
+    """
     if isinstance(value, dict):
         for key, inner in cast(JsonObject, value).items():
-            if inner and not isinstance(inner, dict) and _SECRET_KEY.search(key):
+            if inner and not isinstance(inner, dict) and _SECRET_KEY.search(key) and not _refers(inner):
                 raise InvalidRequest(
                     f"{path}.{key} would put a secret into the store.",
-                    hint=f"Put it into an environment variable and name that in {key}_env.",
+                    hint=f"Put it into an environment variable and name that in {key}_env, or as ${{NAME}}.",
                 )
-            _refuse_secrets(inner, f"{path}.{key}")
+            refuse_secrets(inner, f"{path}.{key}")
     elif isinstance(value, list):
         for inner in cast(list[Any], value):
-            _refuse_secrets(inner, path)
+            refuse_secrets(inner, path)
     elif isinstance(value, str) and _SECRET_VALUE.search(value):
         raise InvalidRequest(
             f"{path} holds what looks like a key.", hint="Put it into an environment variable instead."
         )
+
+
+def _refers(value: Any) -> bool:
+    """Whether a text has nothing but references to the environment, and perhaps the name of a scheme."""
+    if not isinstance(value, str) or not (found := REFERENCE.findall(value)) or any(default for _, default in found):
+        return False
+    return re.fullmatch(r"(?:[A-Za-z]{1,20} +)?", REFERENCE.sub("", value)) is not None

@@ -24,6 +24,7 @@ MeerkatError                      code                      HTTP  exit
 ├── ProviderUnauthenticated       provider_unauthenticated   502   8
 ├── Unavailable                   (its children's)           503   8   worth trying again
 │   ├── ProviderUnavailable       provider_unavailable       503   8
+│   ├── ToolServerUnavailable     tool_server_unavailable    503   8
 │   └── StoreUnavailable          store_unavailable          503   8
 ├── Corrupt                       corrupt                    500   9   stop and tell the operator
 └── Internal                      internal                   500   1   a bug; its text stays inside
@@ -195,6 +196,12 @@ class ProviderUnavailable(Unavailable):
     """Overload, rate limit or network between us and the provider."""
 
     code = "provider_unavailable"
+
+
+class ToolServerUnavailable(Unavailable):
+    """An MCP server that a session cannot do without cannot be started or reached."""
+
+    code = "tool_server_unavailable"
 
 
 class StoreUnavailable(Unavailable):

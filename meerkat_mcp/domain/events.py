@@ -9,21 +9,22 @@ To add one: a class here, its place in `Event`, a row in the table of `session.p
 names every `match` that must learn of it, and a test the reference page.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from pydantic import Field, TypeAdapter
-from pydantic_core import PydanticSerializationError
+from pydantic import Field
 
-from meerkat_mcp.domain.errors import InvalidRequest
-from meerkat_mcp.domain.messages import JsonObject, StopReason, ToolCall, Usage, Value, legible
+from meerkat_mcp.domain.messages import Image, JsonObject, StopReason, ToolCall, Usage, Value
 from meerkat_mcp.domain.settings import Settings
-
-E = TypeVar("E", bound="Fact")
 
 InterruptReason = Literal["requested", "cancelled", "superseded", "owner_lost", "shutdown", "abandoned"]
 """Why a turn was interrupted: somebody asked; the caller cancelled its call; a new prompt took its place; its
 process died; its process was told to end; its session was archived or deleted while it waited."""
+
+
+Purpose = Literal["answer", "summary"]
+Verdict = Literal["approve", "deny"]
+ApprovedBy = Literal["elicitation", "caller", "operator"]
+"""Who decided on a call: the person in front of the host, the calling model, or a person on the command line."""
 
 
 class Owner(Value):
@@ -97,12 +98,13 @@ class PromptDropped(Fact):
 
 
 class StepStarted(Fact):
-    """A model call begins; `step` counts from 1 within the turn."""
+    """A model call begins; `step` counts from 1 within the turn. A `summary` is for a compaction, not the answer."""
 
     type: Literal["step_started"] = "step_started"
     step: int
     provider: str
     model: str
+    purpose: Purpose = "answer"
 
 
 class TextDelta(Fact):
@@ -134,12 +136,31 @@ class ReasoningComplete(Fact):
 
 
 class ToolCallRequested(Fact):
-    """The model asks for a tool."""
+    """The model asks for a tool. `malformed` is what it wrote where that was no JSON object; `args` is empty then."""
 
     type: Literal["tool_call_requested"] = "tool_call_requested"
     tool_use_id: str
     tool_name: str
     args: JsonObject
+    malformed: str | None = None
+
+
+class ApprovalRequested(Fact):
+    """A call of a tool of ours that somebody has to allow first."""
+
+    type: Literal["approval_requested"] = "approval_requested"
+    tool_use_id: str
+    tool_name: str
+
+
+class ApprovalResolved(Fact):
+    """Somebody decided on a call. A denied one is answered with an error, and the turn goes on."""
+
+    type: Literal["approval_resolved"] = "approval_resolved"
+    tool_use_id: str
+    decision: Verdict
+    by: ApprovedBy
+    reason: str = ""
 
 
 class ToolExecutionStarted(Fact):
@@ -157,19 +178,47 @@ class ToolExecutionCompleted(Fact):
     tool_use_id: str
     tool_name: str
     content: str
+    images: tuple[Image, ...] = ()
     is_error: bool = False
     duration_ms: int | None = None
 
 
+class ToolServerFailed(Fact):
+    """A server that should bring tools cannot be reached: this step goes on without them."""
+
+    type: Literal["tool_server_failed"] = "tool_server_failed"
+    server: str
+    message: str
+
+
+class Retrying(Fact):
+    """A model call failed and is made again after `delay_s`. What this step said so far is void."""
+
+    type: Literal["retrying"] = "retrying"
+    step: int
+    attempt: int
+    attempts_max: int
+    kind: str
+    message: str
+    delay_s: float
+
+
 class StepCompleted(Fact):
-    """A model call ended well; `items` are the provider's own output items, verbatim."""
+    """A model call ended well; `items` are the provider's own output items, verbatim.
+
+    `answered_by` is the model that the provider says answered, `response_id` the provider's name for the reply.
+    """
 
     type: Literal["step_completed"] = "step_completed"
     step: int
+    purpose: Purpose = "answer"
     stop_reason: StopReason
     usage: Usage
     items: tuple[JsonObject, ...] = ()
     duration_ms: int = 0
+    answered_by: str = ""
+    response_id: str = ""
+    detail: str = ""
 
 
 class OutputRejected(Fact):
@@ -205,10 +254,11 @@ class TurnCompleted(Fact):
 
 
 class TurnWaiting(Fact):
-    """The turn stands still until the caller brings the results of its tools."""
+    """The turn stands still until the caller brings the results of its tools, and somebody decides on ours."""
 
     type: Literal["turn_waiting"] = "turn_waiting"
-    pending_tool_calls: tuple[ToolCall, ...]
+    pending_tool_calls: tuple[ToolCall, ...] = ()
+    pending_approvals: tuple[ToolCall, ...] = ()
 
 
 class TurnInterrupted(Fact):
@@ -235,12 +285,21 @@ class TurnFailed(Fact):
 
 
 class HistoryCompacted(Fact):
-    """From here on the model sees `summary` in place of everything up to `through_seq`. The log keeps all."""
+    """From here on the model sees `summary` in place of everything up to `through_seq`, then what came after that.
+    The log keeps all.
+    """
 
     type: Literal["history_compacted"] = "history_compacted"
     summary: str
     through_seq: int
     messages_replaced: int
+
+
+class CompactionFailed(Fact):
+    """The history grew long and could not be summarised: the turn goes on with all of it."""
+
+    type: Literal["compaction_failed"] = "compaction_failed"
+    error: JsonObject
 
 
 class SettingsChanged(Fact):
@@ -286,8 +345,12 @@ Event: TypeAlias = (
     | ReasoningDelta
     | ReasoningComplete
     | ToolCallRequested
+    | ApprovalRequested
+    | ApprovalResolved
     | ToolExecutionStarted
     | ToolExecutionCompleted
+    | ToolServerFailed
+    | Retrying
     | StepCompleted
     | OutputRejected
     | BudgetWarning
@@ -298,6 +361,7 @@ Event: TypeAlias = (
     | TurnLimitReached
     | TurnFailed
     | HistoryCompacted
+    | CompactionFailed
     | SettingsChanged
     | SessionArchived
     | SessionRestored
@@ -310,57 +374,3 @@ TURN_PAUSES: frozenset[str] = TURN_ENDS | {"turn_waiting"}
 """After one of these the turn does nothing until somebody acts: a reader that follows one turn is `done`."""
 
 EVENT_TYPES: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in get_args(Event))
-
-_adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
-
-
-@dataclass(slots=True, frozen=True)
-class Recorded:
-    """An event in its place, with its JSON: written once, then the same bytes in store, stream and wire."""
-
-    seq: int
-    type: str
-    body: bytes
-
-    @property
-    def event(self) -> Event:
-        """The event itself, read from its JSON."""
-        return _adapter.validate_json(self.body)
-
-    @property
-    def is_delta(self) -> bool:
-        """Whether a later event supersedes this one."""
-        return self.type in DELTAS
-
-
-def place(draft: E, *, event_id: str, seq: int, session_id: str, turn_id: str | None, timestamp_ms: int) -> E:
-    """The drafted event with its place in the log; a draft that names its own turn keeps it."""
-    return draft.model_copy(
-        update={
-            "event_id": event_id,
-            "seq": seq,
-            "session_id": session_id,
-            "turn_id": draft.turn_id or turn_id,
-            "timestamp_ms": timestamp_ms,
-        }
-    )
-
-
-def encode(event: Event) -> Recorded:
-    """The event with its JSON, UTF-8. Fields that are None are left out.
-
-    Raises:
-        InvalidRequest: nobody could read it back: nested too deep, or half a character (a lone surrogate).
-    """
-    try:
-        body = event.__pydantic_serializer__.to_json(event, exclude_none=True)
-    except PydanticSerializationError:
-        body = b""
-    if not body or not legible(body):
-        raise InvalidRequest(f"The {event.type} cannot be kept: nested too deep, or not Unicode.")
-    return Recorded(event.seq, event.type, body)
-
-
-def schema() -> JsonObject:
-    """The JSON Schema of all events, for the reference page."""
-    return _adapter.json_schema(mode="serialization")

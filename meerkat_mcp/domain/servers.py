@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,7 @@ class ToolServer(Value):
     reached fails the turn; without any other the turn goes on.
     """
 
+    type: Literal["stdio", "http"] | None = Field(default=None, description="What command or url say already.")
     command: str | None = Field(default=None, min_length=1, max_length=4096, description="A program to start.")
     args: tuple[_Text, ...] = Field(default=(), max_length=256, description="Its arguments.")
     env: dict[str, _Text] = Field(default_factory=dict, max_length=256, description="Variables beside the basic ones.")
@@ -41,6 +42,8 @@ class ToolServer(Value):
     def _one_way_to_reach_it(self) -> "ToolServer":
         if (self.command is None) == (self.url is None):
             raise ValueError("give either command or url")
+        if self.type is not None and (self.type == "stdio") != (self.command is not None):
+            raise ValueError("type stdio goes with command, http with url")
         if self.url is not None and (self.args or self.env or self.cwd):
             raise ValueError("args, env and cwd go with command")
         if self.command is not None and self.headers:

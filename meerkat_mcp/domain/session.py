@@ -39,13 +39,17 @@ ACCEPTS: dict[State, tuple[type[e.Fact], ...]] = {
         e.TextComplete,
         e.ReasoningDelta,
         e.ReasoningComplete,
+        e.Retrying,
+        e.StepCompleted,
+        e.ToolServerFailed,
         e.ToolCallRequested,
         e.ToolExecutionStarted,
         e.ToolExecutionCompleted,
-        e.StepCompleted,
+        e.ApprovalRequested,
         e.OutputRejected,
         e.BudgetWarning,
         e.HistoryCompacted,
+        e.CompactionFailed,
         e.InterruptRequested,
         e.TurnCompleted,
         e.TurnWaiting,
@@ -55,13 +59,16 @@ ACCEPTS: dict[State, tuple[type[e.Fact], ...]] = {
         *_BY_OTHERS,
     ),
     "stopping": (e.TextDelta, e.ReasoningDelta, e.ToolExecutionCompleted, e.TurnInterrupted, *_BY_OTHERS),
-    "waiting": (e.ToolExecutionCompleted, e.TurnResumed, e.TurnInterrupted, *_BY_OTHERS),
+    "waiting": (e.ApprovalResolved, e.ToolExecutionCompleted, e.TurnResumed, e.TurnInterrupted, *_BY_OTHERS),
     "archived": (e.SessionRestored, e.SessionForked),
 }
 
 
 class Turn(Value):
-    """The running, waiting or latest turn: enough to show and to go on; its texts are in the log."""
+    """The running, waiting or latest turn: enough to show and to go on; its texts are in the log.
+
+    While it waits, `pending` are the calls that the caller has to answer, `approvals` those to be decided on.
+    """
 
     turn_id: str
     kind: Literal["prompt", "compaction"] = "prompt"
@@ -77,6 +84,7 @@ class Turn(Value):
     tool_calls: int = 0
     usage: Usage = Usage()
     pending: tuple[ToolCall, ...] = ()
+    approvals: tuple[ToolCall, ...] = ()
     stop_reason: StopReason | None = None
     interrupt: e.InterruptReason | None = None
 
@@ -91,7 +99,8 @@ class Queued(Value):
 class Session(Value):
     """The small facts about a session. Its messages stay in the log.
 
-    `messages` counts what was said, prompts and replies; `busy_ms` is the time turns have worked.
+    `messages` counts what was said, prompts and replies; `busy_ms` is the time turns have worked; `compacted_seq` is
+    where the last compaction's summary ends and what the model sees in full begins.
     """
 
     id: str
@@ -130,8 +139,9 @@ class Session(Value):
         """
         if isinstance(event, ACCEPTS[self.state]):
             return
-        if isinstance(event, e.TurnResumed | e.ToolExecutionCompleted) and self.state not in ("new", "archived"):
-            raise NotWaiting(f"Session {self.id} waits for no tool results.", session_id=self.id)
+        answers = e.TurnResumed | e.ToolExecutionCompleted | e.ApprovalResolved
+        if isinstance(event, answers) and self.state not in ("new", "archived"):
+            raise NotWaiting(f"Session {self.id} waits for no tool results or approvals.", session_id=self.id)
         if self.state == "archived":
             raise SessionArchived(
                 f"Session {self.id} is archived.",
@@ -148,8 +158,8 @@ class Session(Value):
         assert turn is not None, "only a turn makes a session busy"
         waiting = self.state == "waiting"
         return SessionBusy(
-            f"Session {self.id} {'waits for tool results in' if waiting else 'is running'} turn {turn.turn_id}.",
-            hint="Bring tool_results with meerkat_resume, or end the turn with meerkat_interrupt."
+            f"Session {self.id} {'is waiting in' if waiting else 'is running'} turn {turn.turn_id}.",
+            hint="Bring what is pending with meerkat_resume, or end the turn with meerkat_interrupt."
             if waiting
             else "Wait with meerkat_read and wait_seconds, or resume with if_busy: interrupt or queue.",
             retry_after_s=None if waiting else 1.0,
@@ -193,7 +203,7 @@ def _changes(session: Session, event: e.Event) -> dict[str, object]:
         case e.PromptDropped():
             return {"queue": tuple(queued for queued in session.queue if queued.turn_id != event.turn_id)}
         case e.HistoryCompacted():
-            return {"compacted_seq": event.seq}
+            return {"compacted_seq": event.through_seq}
         case e.BudgetWarning():
             return {"warned": (*session.warned, event.budget)}
         case e.TurnStarted() | e.TurnResumed() | e.TurnWaiting() | e.InterruptRequested():
@@ -202,6 +212,11 @@ def _changes(session: Session, event: e.Event) -> dict[str, object]:
             return _turn_ends(session, event)
         case e.StepCompleted() | e.ToolExecutionCompleted() | e.OutputRejected():
             return _step_adds(session, event)
+        case e.ApprovalResolved():
+            assert session.turn is not None, "the table lets it come only within a turn"
+            return {
+                "turn": _at(session.turn, event, {"approvals": _without(session.turn.approvals, event.tool_use_id)})
+            }
         case (
             e.StepStarted()
             | e.TextDelta()
@@ -210,6 +225,10 @@ def _changes(session: Session, event: e.Event) -> dict[str, object]:
             | e.ReasoningComplete()
             | e.ToolCallRequested()
             | e.ToolExecutionStarted()
+            | e.ApprovalRequested()
+            | e.ToolServerFailed()
+            | e.Retrying()
+            | e.CompactionFailed()
             | e.SessionForked()
         ):
             return {}
@@ -250,11 +269,16 @@ def _turn_moves(
                 "resumed_ms": now,
                 "resumed_seq": event.seq,
                 "pending": (),
+                "approvals": (),
             }
             messages = session.messages + bool(event.prompt)
             return {"state": "running", "turn": _at(turn, event, change), "messages": messages}
         case e.TurnWaiting():
-            change = {"status": "waiting", "pending": event.pending_tool_calls}
+            change = {
+                "status": "waiting",
+                "pending": event.pending_tool_calls,
+                "approvals": event.pending_approvals,
+            }
             return {"state": "waiting", "turn": _at(turn, event, change), "busy_ms": _busy_ms(session, turn, now)}
         case e.InterruptRequested():
             return {"state": "stopping", "turn": _at(turn, event, {"interrupt": event.reason})}
@@ -271,7 +295,12 @@ _STATUS: dict[str, TurnStatus] = {
 def _turn_ends(session: Session, event: e.TurnEnd) -> dict[str, object]:
     turn = session.turn
     assert turn is not None, "the table lets an end come only within a turn"
-    change: dict[str, object] = {"status": _STATUS[event.type], "ended_ms": event.timestamp_ms, "pending": ()}
+    change: dict[str, object] = {
+        "status": _STATUS[event.type],
+        "ended_ms": event.timestamp_ms,
+        "pending": (),
+        "approvals": (),
+    }
     if isinstance(event, e.TurnCompleted):
         change["stop_reason"] = event.stop_reason
     if isinstance(event, e.TurnInterrupted) and (event.reason == "owner_lost" or session.state == "stopping"):
@@ -297,14 +326,16 @@ def _step_adds(
             change = {"steps": turn.steps + 1, "usage": turn.usage + event.usage, "stop_reason": event.stop_reason}
             added: dict[str, object] = {"steps": session.steps + 1, "usage": session.usage + event.usage}
         case e.ToolExecutionCompleted():
-            return {
-                "turn": _at(turn, event, {"tool_calls": turn.tool_calls + 1}),
-                "tool_calls": session.tool_calls + 1,
-            }
+            change = {"tool_calls": turn.tool_calls + 1, "pending": _without(turn.pending, event.tool_use_id)}
+            return {"turn": _at(turn, event, change), "tool_calls": session.tool_calls + 1}
         case e.OutputRejected():
             change, added = {}, {}
-    said = turn.kind == "prompt"
+    said = turn.kind == "prompt" and not (isinstance(event, e.StepCompleted) and event.purpose == "summary")
     return added | {"turn": _at(turn, event, change), "messages": session.messages + said}
+
+
+def _without(calls: tuple[ToolCall, ...], tool_use_id: str) -> tuple[ToolCall, ...]:
+    return tuple(call for call in calls if call.tool_use_id != tool_use_id)
 
 
 def _at(turn: Turn, event: e.Event, change: Mapping[str, object]) -> Turn:

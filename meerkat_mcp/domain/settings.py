@@ -1,10 +1,11 @@
 """What a session was asked to be: everything a call may set and the next call inherits."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from meerkat_mcp.domain.messages import JsonObject, ToolDefinition, Value
+from meerkat_mcp.domain.servers import ServerName, ToolServer
 
 PROMPT_CHARS_MAX = 1_000_000
 TOOLS_MAX = 128
@@ -16,6 +17,18 @@ Labels = dict[
     Annotated[str, Field(min_length=1, max_length=64)],
     Annotated[str, Field(max_length=LABEL_CHARS_MAX)],
 ]
+
+
+PermissionMode = Literal["readonly", "ask", "auto"]
+"""Which tools of MCP servers run by themselves: those that only read and no others; those, and others when somebody
+has said yes; all of them. Only a tool's annotation says that it only reads."""
+
+STRICTNESS: tuple[PermissionMode, ...] = ("readonly", "ask", "auto")
+
+
+def strictest(*modes: PermissionMode) -> PermissionMode:
+    """The mode that lets least run."""
+    return min(modes, key=STRICTNESS.index)
 
 
 class Budget(Value):
@@ -33,7 +46,10 @@ class Budget(Value):
 
 
 class Settings(Value):
-    """The choices of a session. None means: what the realm's config says when the turn starts."""
+    """The choices of a session. None means: what the realm's config says when the turn starts.
+
+    An `mcp_servers` entry that is None is the realm's server of that name.
+    """
 
     model: str | None = None
     provider: str | None = None
@@ -44,6 +60,8 @@ class Settings(Value):
     max_steps: int | None = None
     output_schema: JsonObject | None = None
     tools: tuple[ToolDefinition, ...] = ()
+    mcp_servers: dict[ServerName, ToolServer | None] | None = None
+    permission_mode: PermissionMode | None = None
     budget: Budget = Budget()
 
     def changed(self, **changes: Any) -> "Settings":

@@ -54,7 +54,7 @@ class DemoProvider:
             else:
                 yield part
 
-    def models(self) -> tuple[Model, ...]:
+    async def models(self) -> tuple[Model, ...]:
         """The one model there is. Its window is small, so that one can see it fill."""
         abilities = ("tools", "reasoning", "structured_output")
         return (
@@ -86,7 +86,7 @@ class _Play:
     def parts(self) -> Iterator[Part | float]:
         text, done = demo_script.find(self._request.messages, asks_again=self._request.output_schema is not None)
         try:
-            script = demo_script.parse(text)
+            script = demo_script.parse("" if text.startswith(SUMMARY_REQUEST) else text)
         except demo_script.Malformed as exc:
             yield from self._write("text", f"{exc} The demo model knows these directives:\n{demo_script.listing()}")
         else:
@@ -204,12 +204,18 @@ def _unscripted(request: ModelRequest) -> str:
     """What to say when no script says it."""
     last = request.messages[-1] if request.messages else None
     if isinstance(last, UserMessage) and last.text.startswith(SUMMARY_REQUEST):
-        return _summary(_prompts(request.messages[:-1]))
+        return _summary(_prompts(_told_messages(last.text)))
     if request.output_schema is not None:
         return json.dumps(demo_script.example(request.output_schema), ensure_ascii=False)
     if isinstance(last, ToolMessage):
         return _quoted(last, request.messages)
     return _small_talk(_prompts(request.messages))
+
+
+def _told_messages(text: str) -> list[Message]:
+    """What the user said in a conversation that is told as text, as a summariser gets it."""
+    said = re.findall(r"^## user\n(.*?)(?=\n\n## |\n</conversation>\Z)", text, re.DOTALL | re.MULTILINE)
+    return [UserMessage(text=prompt) for prompt in said]
 
 
 def _prompts(messages: Sequence[Message]) -> list[str]:

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from meerkat_mcp.domain.errors import MeerkatError, ProviderRejected, ProviderUnauthenticated, ProviderUnavailable
-from meerkat_mcp.domain.messages import JsonObject
+from meerkat_mcp.domain.messages import JsonObject, legible
 
 if TYPE_CHECKING:
     import httpx2
@@ -71,6 +71,7 @@ _CODES: Mapping[str, Kind] = {
     "enforced_spend_limit_reached": "quota",
     "ramp_limit_exceeded": "quota",
     "context_length_exceeded": "context",
+    "request_too_large": "context",
     "model_not_found": "not_found",
     "not_found_error": "not_found",
     "not_found": "not_found",
@@ -97,6 +98,7 @@ _STATUSES: Mapping[int, Kind] = {
     404: "not_found",
     408: "timeout",
     409: "server",
+    413: "context",
     429: "rate_limit",
     503: "overloaded",
     504: "timeout",
@@ -174,12 +176,20 @@ def transport_failure(exc: Exception, provider: str) -> MeerkatError | None:
 
 
 def arguments(raw: str) -> tuple[JsonObject, str | None]:
-    """A tool call's arguments from the text that the model wrote; and that text, when it is no JSON object."""
+    """A tool call's arguments from the text that the model wrote; and that text, when it is no JSON object.
+
+    What Python reads and nobody else takes is none either: `NaN`, half a character, what is nested too deep.
+    """
     try:
-        value: Any = json.loads(raw or "{}")
+        value: Any = json.loads(raw or "{}", parse_constant=_refuse)
+        readable = legible(json.dumps(value, ensure_ascii=False).encode())
     except (ValueError, RecursionError):
-        return {}, raw
-    return (cast(JsonObject, value), None) if isinstance(value, dict) else ({}, raw)
+        return {}, raw.encode("utf-8", "replace").decode()
+    return (cast(JsonObject, value), None) if readable and isinstance(value, dict) else ({}, raw)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def call_id(foreign: str) -> str:
@@ -189,9 +199,17 @@ def call_id(foreign: str) -> str:
     return f"call_{hashlib.sha256(foreign.encode()).hexdigest()[:24]}"
 
 
+_loaded: dict[str, Any] = {}
+
+
 async def load(module: str) -> Any:
-    """Import a vendor's SDK, in a thread: it takes up to a second, and the event loop must go on."""
-    return sys.modules.get(module) or await anyio.to_thread.run_sync(importlib.import_module, module)
+    """Import a vendor's SDK, in a thread: it takes up to a second, and the event loop must go on.
+
+    `sys.modules` is not asked: it has a module already while another thread is still importing it.
+    """
+    if module not in _loaded:
+        _loaded[module] = await anyio.to_thread.run_sync(importlib.import_module, module)
+    return _loaded[module]
 
 
 class Http:

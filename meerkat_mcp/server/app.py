@@ -11,12 +11,13 @@ from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import Context
 from mcp.types import INVALID_PARAMS, CallToolResult, InputRequiredResult
 
-from meerkat_mcp import __version__
+from meerkat_mcp.domain.version import VERSION
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server.realm_tools import RealmTools
 from meerkat_mcp.server.session_tools import SessionTools
 from meerkat_mcp.server.stream_tools import StreamTools
 from meerkat_mcp.server.surface import SurfaceTool
+from meerkat_mcp.server.trust import Trust
 
 INSTRUCTIONS = """Durable agent sessions. meerkat_run starts an agent with its own model and history; it works on
 its own and answers. Keep the session_id: meerkat_resume continues the session at any time, from anywhere, and it
@@ -36,26 +37,28 @@ class SurfaceServer(MCPServer[Any]):
         return await super().call_tool(name, arguments, context)
 
 
-def surface(realm: Realm, *, expose_paths: bool = False) -> list[SurfaceTool]:
+def surface(realm: Realm, *, trust_caller: bool = False, expose_paths: bool = False) -> list[SurfaceTool]:
     """Every tool of the surface, over one realm."""
+    trust = Trust(caller=trust_caller)
     return [
-        *SessionTools(realm).tools(),
+        *SessionTools(realm, trust=trust).tools(),
         *StreamTools(realm).tools(),
-        *RealmTools(realm, expose_paths=expose_paths).tools(),
+        *RealmTools(realm, trust=trust, expose_paths=expose_paths).tools(),
     ]
 
 
-def build_server(realm: Realm, *, expose_paths: bool = False) -> MCPServer[Any]:
+def build_server(realm: Realm, *, trust_caller: bool = False, expose_paths: bool = False) -> MCPServer[Any]:
     """The MCP server of an open realm. It does not close the realm.
 
-    `expose_paths` lets meerkat_config say where things lie on this machine.
+    `trust_caller` lets the calling model bring tool servers of its own, change all of the config, and approve tool
+    calls. `expose_paths` lets meerkat_config say where things lie on this machine.
     """
     server = SurfaceServer(
         "meerkat",
         title="Meerkat sessions",
-        version=__version__,
+        version=VERSION,
         instructions=INSTRUCTIONS,
-        tools=list(surface(realm, expose_paths=expose_paths)),
+        tools=list(surface(realm, trust_caller=trust_caller, expose_paths=expose_paths)),
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
         lifespan=_nothing_to_open(),
         log_level="WARNING",

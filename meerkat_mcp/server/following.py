@@ -8,8 +8,9 @@ from mcp.server.mcpserver import Context
 from mcp.types import ProgressNotification, ProgressNotificationParams
 
 from meerkat_mcp.domain.errors import MeerkatError
-from meerkat_mcp.domain.events import TURN_PAUSES, Event, Recorded
+from meerkat_mcp.domain.events import TURN_PAUSES, Event
 from meerkat_mcp.domain.messages import JsonObject
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.realms import Realm
 
 BEAT_INTERVAL_S = 10.0

@@ -1,11 +1,23 @@
 """What the MCP tools take: closed models, every field with its limits and a line of description."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from meerkat_mcp.domain.config import explain
+from meerkat_mcp.domain.errors import InvalidRequest
 from meerkat_mcp.domain.messages import JsonObject, ToolDefinition, ToolResult
-from meerkat_mcp.domain.settings import LABELS_MAX, PROMPT_CHARS_MAX, TITLE_CHARS_MAX, TOOLS_MAX, Budget, Labels
+from meerkat_mcp.domain.servers import SERVERS_MAX, ServerName, ToolServer
+from meerkat_mcp.domain.settings import (
+    LABELS_MAX,
+    PROMPT_CHARS_MAX,
+    TITLE_CHARS_MAX,
+    TOOLS_MAX,
+    Budget,
+    Labels,
+    PermissionMode,
+)
+from meerkat_mcp.sessions.decisions import Approval
 
 TOOL_RESULT_CHARS_MAX = 10_000_000
 TEXT_CHARS = 40_000
@@ -20,6 +32,7 @@ class Input(BaseModel):
     """Closed: an unknown argument is an error that names the nearest known one. Null means left out."""
 
     model_config = ConfigDict(extra="forbid")
+    DESCRIBED_BY: ClassVar[type[BaseModel] | None] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -53,6 +66,18 @@ class BroughtResult(Input):
         return ToolResult(**self.model_dump())
 
 
+class Response(Input):
+    """A yes or a no to a pending approval."""
+
+    tool_use_id: str = Field(min_length=1, max_length=200)
+    decision: Literal["approve", "deny"]
+    reason: str = Field(default="", max_length=2000)
+
+    def approval(self) -> Approval:
+        """The decision as the session takes it."""
+        return Approval(self.tool_use_id, self.decision, self.reason)
+
+
 class BudgetInput(Input):
     """A session's budget."""
 
@@ -80,6 +105,12 @@ class SettingsInput(Input):
     tools: list[CallerTool] | None = Field(
         default=None, max_length=TOOLS_MAX, description="Your tools: the turn waits for you to bring their results."
     )
+    mcp_servers: dict[str, JsonObject] | None = Field(
+        default=None, max_length=SERVERS_MAX, description="Whose tools the agent has: {NAME: {}} of the realm's config."
+    )
+    permission_mode: PermissionMode | None = Field(
+        default=None, description="What of these runs: what only reads; ask before others; all."
+    )
     budget: BudgetInput | None = Field(default=None, description="For the session's whole life.")
     labels: Labels | None = Field(default=None, max_length=LABELS_MAX)
     title: str | None = Field(default=None, max_length=TITLE_CHARS_MAX)
@@ -89,6 +120,8 @@ class SettingsInput(Input):
         given = self.model_dump(include=_SETTINGS, exclude_none=True)
         if self.tools is not None:
             given["tools"] = [tool.definition() for tool in self.tools]
+        if self.mcp_servers is not None:
+            given["mcp_servers"] = {name: _server(name, given) for name, given in self.mcp_servers.items()}
         if self.budget is not None:
             given["budget"] = Budget(**self.budget.model_dump())
         return given
@@ -104,9 +137,25 @@ RESETTABLE = Literal[
     "max_steps",
     "output_schema",
     "tools",
+    "mcp_servers",
+    "permission_mode",
     "budget",
 ]
-_SETTINGS = set(get_args(RESETTABLE)) - {"tools", "budget"}
+_SETTINGS = set(get_args(RESETTABLE)) - {"tools", "mcp_servers", "budget"}
+
+
+_named: TypeAdapter[dict[ServerName, ToolServer | None]] = TypeAdapter(dict[ServerName, ToolServer | None])
+
+
+def _server(name: str, given: JsonObject) -> ToolServer | None:
+    """A tool server as it was given; nothing given: the one that the realm's config has by that name."""
+    try:
+        return _named.validate_python({name: given or None})[name]
+    except ValidationError as exc:
+        raise InvalidRequest(
+            f"Invalid mcp_servers.{name}: {explain(exc, ToolServer)}.",
+            hint=f"Give a command or a url; there are {', '.join(ToolServer.model_fields)}.",
+        ) from None
 
 
 class TurnInput(SettingsInput):
@@ -132,12 +181,20 @@ class RunInput(TurnInput):
 
 
 class ResumeInput(TurnInput):
-    """The next turn of a session, or what it waits for, or changed settings alone."""
+    """The next turn of a session, or what it waits for, or changed settings alone.
+
+    What it shares with RunInput is described there: a host shows both to its model, with every request.
+    """
+
+    DESCRIBED_BY: ClassVar[type[BaseModel] | None] = RunInput
 
     session_id: SessionRef = Field(description="Id, its first 4+ characters, last, or ~2.")
     prompt: Prompt = ""
     tool_results: list[BroughtResult] | None = Field(
         default=None, max_length=TOOLS_MAX, description="For every pending tool call."
+    )
+    responses: list[Response] | None = Field(
+        default=None, max_length=TOOLS_MAX, description="For every pending approval."
     )
     if_busy: Literal["reject", "interrupt", "queue"] = "reject"
     reset: list[RESETTABLE] | None = Field(default=None, description="Settings to give back to the realm's default.")

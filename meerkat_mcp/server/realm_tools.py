@@ -8,16 +8,17 @@ from mcp.server.mcpserver import Context
 from mcp.types import ToolAnnotations
 from pydantic import ValidationError
 
-from meerkat_mcp import __version__
-from meerkat_mcp.domain.config import Config, Versioned, explain, merge
+from meerkat_mcp.domain.config import Config, Versioned, explain, merge, parse
 from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.settings import Settings
+from meerkat_mcp.domain.version import VERSION
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import inputs as i
 from meerkat_mcp.server import results as r
 from meerkat_mcp.server.stdio import transport_name
 from meerkat_mcp.server.surface import SurfaceTool, tool
+from meerkat_mcp.server.trust import Trust
 
 CONFIGURES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -26,8 +27,9 @@ READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_
 class RealmTools:
     """The functions behind the tools."""
 
-    def __init__(self, realm: Realm, *, expose_paths: bool) -> None:
+    def __init__(self, realm: Realm, *, trust: Trust, expose_paths: bool) -> None:
         self._realm = realm
+        self._trust = trust
         self._expose_paths = expose_paths
 
     def tools(self) -> list[SurfaceTool]:
@@ -50,8 +52,11 @@ class RealmTools:
             case "get":
                 current = await realm.store.config()
             case "set":
+                await self._allow(given.config or {})
                 current = await realm.set_config(given.config or {}, expected_generation=expected)
             case "patch":
+                before = (await realm.store.config()).document
+                await self._allow(merge(before, given.patch or {}))
                 current = await realm.patch_config(given.patch or {}, expected_generation=expected)
         return self._shown(current, given.effective)
 
@@ -59,18 +64,25 @@ class RealmTools:
         """This server's realm, backend, limits, providers and versions."""
         realm = self._realm
         config = await realm.sessions.config()
-        model, provider, reason = realm.providers.default(config)
+        choice, reason = realm.providers.default(config)
         versions = {"python": platform.python_version(), "mcp": version("mcp"), "pydantic": version("pydantic")}
         return r.Capabilities(
             realm_id=realm.id,
             instance_id=realm.owner.instance_id,
             backend=realm.manifest.backend,
-            version=__version__,
+            version=VERSION,
             versions=versions | realm.mechanisms,
-            default_model=model,
-            default_provider=provider,
+            default_model=choice.model,
+            default_provider=choice.server or choice.provider,
             default_reason=reason,
-            providers=[{"provider": name, "models": count} for name, count in realm.providers.counts().items()],
+            providers=await realm.providers.about(config),
+            tool_servers=sorted(config.mcp_servers),
+            permissions={
+                "default_mode": config.agent.permission_mode,
+                "ceiling": config.permissions.ceiling,
+                "caller_may_approve": config.permissions.caller_may_approve,
+                "caller_is_trusted": self._trust.caller,
+            },
             limits=config.limits.model_dump(mode="json"),
             running_turns=realm.turns.running,
             transport=transport_name(),
@@ -79,15 +91,20 @@ class RealmTools:
 
     async def meerkat_models_catalog(self, given: i.CatalogInput, context: Context[Any, Any]) -> r.CatalogResult:
         """The known models with windows, prices and abilities; the default one and why."""
-        default, _, reason = self._realm.providers.default(await self._realm.sessions.config())
-        if given.provider is not None:
-            self._realm.providers.find(None, given.provider)
-        models = [model for model in self._realm.providers.catalog() if given.provider in (None, model.provider)]
+        providers = self._realm.providers
+        config = await self._realm.sessions.config()
+        default, reason = providers.default(config)
+        models = await providers.catalog(config, given.provider)
+        chosen = (default.provider, default.model)
         return r.CatalogResult(
-            models=[r.CatalogModel.of(model, default=model.model == default) for model in models],
-            default_model=default,
+            models=[r.CatalogModel.of(model, default=(model.provider, model.model) == chosen) for model in models],
+            default_model=default.model,
+            default_provider=default.server or default.provider,
             default_reason=reason,
         )
+
+    async def _allow(self, document: JsonObject) -> None:
+        self._trust.check_config((await self._realm.store.config()).config, parse(document))
 
     async def _session_config(self, given: i.ConfigInput) -> r.ConfigResult:
         """A session's settings: like the config, with the session's last event as generation."""
@@ -106,6 +123,7 @@ class RealmTools:
             except ValidationError as exc:
                 raise InvalidRequest(f"Invalid settings: {explain(exc, Settings)}.") from None
             if settings != session.settings:
+                self._trust.check_servers(settings.mcp_servers, session.settings.mcp_servers)
                 await self._realm.sessions.resume(session_id, changes=dict(settings))
                 session = await self._realm.sessions.settled(session_id)
         shown = session.settings.model_dump(mode="json", exclude_none=True)

@@ -13,6 +13,7 @@ from meerkat_mcp.domain.messages import (
     Reasoning,
     ToolCall,
     ToolMessage,
+    ToolResult,
     Usage,
     UserMessage,
 )
@@ -53,6 +54,7 @@ class TurnResult(BaseModel):
     text_cut: TextCut | None = None
     structured_output: Any = None
     pending_tool_calls: list[PendingCall] | None = None
+    pending_approvals: list[PendingCall] | None = None
     steps: int = 0
     tool_calls: int = 0
     usage: Usage = Usage()
@@ -189,6 +191,8 @@ class Capabilities(BaseModel):
     default_provider: str
     default_reason: str
     providers: list[JsonObject]
+    tool_servers: list[str]
+    permissions: JsonObject
     limits: JsonObject
     running_turns: int
     transport: str
@@ -205,6 +209,8 @@ class CatalogModel(BaseModel):
     output_tokens_max: int | None = None
     input_usd: float | None = None
     output_usd: float | None = None
+    cache_read_usd: float | None = None
+    cache_write_usd: float | None = None
     abilities: list[str]
 
     @classmethod
@@ -218,6 +224,7 @@ class CatalogResult(BaseModel):
 
     models: list[CatalogModel]
     default_model: str
+    default_provider: str
     default_reason: str
 
 
@@ -263,12 +270,15 @@ def turn_result(
         usage=outcome.usage,
         text=shown,
         pending_tool_calls=[PendingCall.of(call) for call in outcome.pending] or None,
+        pending_approvals=[PendingCall.of(call) for call in outcome.approvals] or None,
+        warnings=list(outcome.warnings) or None,
     )
     if end < len(outcome.text):
         result.text_cut = TextCut(text_offset=end, total_chars=len(outcome.text))
     if outcome.structured_output is not None and len(json.dumps(outcome.structured_output)) > max_chars:
         result.structured_output = None
-        result.warnings = ["structured_output is longer than max_chars; read it as text with meerkat_read"]
+        cut = "structured_output is longer than max_chars; read it as text with meerkat_read"
+        result.warnings = [*(result.warnings or ()), cut]
     return result
 
 
@@ -323,7 +333,7 @@ def _message_view(placed: Placed, share: int) -> MessageView:
             view.reasoning = reasoning or None
             view.tool_calls = [PendingCall.of(call) for call in said_by_model.tool_calls] or None
         case ToolMessage(results=results):
-            view.tool_results = [result.model_dump() | {"content": result.content[:share]} for result in results]
+            view.tool_results = [_shown(result, share) for result in results]
             view.cut = any(len(result.content) > share for result in results) or None
     for name in ("text", "reasoning"):
         said: str | None = getattr(view, name)
@@ -331,3 +341,9 @@ def _message_view(placed: Placed, share: int) -> MessageView:
             setattr(view, name, said[:share])
             view.cut = True
     return view
+
+
+def _shown(result: ToolResult, share: int) -> JsonObject:
+    """A tool's result without the bytes of its images."""
+    shown = result.model_dump(exclude={"images"}) | {"content": result.content[:share]}
+    return shown | ({"images": [image.mime_type for image in result.images]} if result.images else {})

@@ -15,8 +15,10 @@ from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import inputs as i
 from meerkat_mcp.server import results as r
+from meerkat_mcp.server.approving import answered, ask, can_ask, decide
 from meerkat_mcp.server.following import follow, stop_if_asked
 from meerkat_mcp.server.surface import Rejected, SurfaceTool, tool
+from meerkat_mcp.server.trust import Trust
 from meerkat_mcp.sessions.claims import Started
 from meerkat_mcp.stores.base import Selection
 
@@ -32,8 +34,9 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 class SessionTools:
     """The functions behind the tools; each decodes, calls, encodes."""
 
-    def __init__(self, realm: Realm) -> None:
+    def __init__(self, realm: Realm, *, trust: Trust) -> None:
         self._realm = realm
+        self._trust = trust
 
     def tools(self) -> list[SurfaceTool]:
         """The tools, in the order in which a reader meets them."""
@@ -55,9 +58,13 @@ class SessionTools:
         turn outlasts wait_seconds, status is `running`: follow it with meerkat_read (wait_seconds) or an event
         stream. Status `waiting`: bring results with meerkat_resume.
         """
+        if (asked := await answered(self._realm, context)) is not None:
+            return await self._followed(asked, given, context)
+        settings = Settings(**given.changes())
+        self._trust.check_servers(settings.mcp_servers)
         started = await self._realm.sessions.run(
             given.prompt,
-            Settings(**given.changes()),
+            settings,
             title=given.title or "",
             labels=given.labels,
             idempotency_key=given.idempotency_key,
@@ -65,12 +72,17 @@ class SessionTools:
         return await self._followed(started, given, context)
 
     async def meerkat_resume(self, given: i.ResumeInput, context: Context[Any, Any]) -> r.TurnResult:
-        """Continue a session: a new prompt, or tool_results for a waiting turn. It remembers its whole history and its
-        settings; what you leave out stays as it was.
+        """Continue a session: a new prompt, or what a waiting turn waits for (tool_results, responses). It remembers
+        its whole history and its settings (those of meerkat_run); what you leave out stays as it was.
         """
+        if (asked := await answered(self._realm, context)) is not None:
+            return await self._followed(asked, given, context)
         session_id = await self._realm.reading.resolve(given.session_id)
         defaults = Settings()
         changes = {name: getattr(defaults, name) for name in given.reset or ()} | given.changes()
+        self._trust.check_servers(changes.get("mcp_servers"))
+        approvals = [response.approval() for response in given.responses or ()]
+        self._trust.check_approvals(approvals, (await self._realm.sessions.config()).permissions)
         started = await self._realm.sessions.resume(
             session_id,
             given.prompt,
@@ -78,6 +90,7 @@ class SessionTools:
             title=given.title,
             labels=given.labels,
             tool_results=[brought.result() for brought in given.tool_results or ()],
+            approvals=approvals,
             if_busy=given.if_busy,
             idempotency_key=given.idempotency_key,
         )
@@ -230,6 +243,8 @@ class SessionTools:
     ) -> r.TurnResult:
         try:
             await follow(self._realm, context, session_id, turn_id, seconds=seconds, stream=stream)
+            while await self._allowed(session_id, turn_id, context):
+                await follow(self._realm, context, session_id, turn_id, seconds=seconds, stream=stream)
         except anyio.get_cancelled_exc_class():
             await stop_if_asked(self._realm, session_id, turn_id, on_cancel)
             raise
@@ -237,6 +252,14 @@ class SessionTools:
         if result.status == "failed" and result.error is not None:
             raise Rejected(result.error, session_id, turn_id)
         return result
+
+    async def _allowed(self, session_id: str, turn_id: str, context: Context[Any, Any]) -> bool:
+        """Whether the turn, which waited for a yes or a no, goes on: a person was there to be asked."""
+        turn = (await self._realm.journal.load(session_id)).turn
+        if turn is None or turn.turn_id != turn_id or not turn.approvals or not can_ask(context):
+            return False
+        decided = await ask(context, session_id, turn_id, turn.approvals)
+        return await decide(self._realm, session_id, decided)
 
     async def _turn(self, session: Session, turn_id: str, max_chars: int, text_offset: int) -> r.TurnResult:
         outcome = await self._realm.sessions.outcome(session, turn_id)

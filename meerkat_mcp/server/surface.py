@@ -16,7 +16,7 @@ from mcp import MCPError
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field, ValidationError
 
 from meerkat_mcp.domain.config import explain
@@ -40,6 +40,14 @@ class Rejected(MeerkatError):
         return self._error
 
 
+class InputNeeded(Exception):
+    """A call that cannot end before its host has asked somebody: it gets the questions, and calls again."""
+
+    def __init__(self, questions: InputRequiredResult) -> None:
+        super().__init__()
+        self.questions = questions
+
+
 class SurfaceTool(Tool):
     """A tool of our surface, as the SDK's server takes it."""
 
@@ -52,6 +60,8 @@ class SurfaceTool(Tool):
             return succeeded(await self.body(self._decoded(arguments), context))
         except MCPError:
             raise
+        except InputNeeded as needed:
+            return needed.questions
         except MeerkatError as exc:
             return failed(exc)
         except Exception:
@@ -113,6 +123,10 @@ def compact(model: type[BaseModel], *, gives: bool = False) -> JsonObject:
     """
     schema = _slim(model.model_json_schema(mode="serialization" if gives else "validation"), closed=not gives)
     own = model.__annotations__
+    described = getattr(model, "DESCRIBED_BY", None)
+    for name in described.model_fields if described is not None else ():
+        if name not in own:
+            schema["properties"][name].pop("description", None)
     schema["properties"] = dict(sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in own))
     if gives:
         schema["required"] = [name for name, field in model.model_fields.items() if field.is_required()]

@@ -1,12 +1,13 @@
 """What a call makes of a session: which events it would add, or why it cannot. Pure, and asked again when it lost."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.config import Config
-from meerkat_mcp.domain.errors import LimitExceeded, NotWaiting, ToolResultsMismatch
-from meerkat_mcp.domain.messages import ToolResult
+from meerkat_mcp.domain.errors import InvalidRequest, LimitExceeded, NotWaiting, ToolResultsMismatch
+from meerkat_mcp.domain.messages import ToolCall, ToolResult
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.sessions.plan import check_budget
 
@@ -36,7 +37,7 @@ def next_turn(
             assert turn is not None, "a session waits within a turn"
             return [e.TurnInterrupted(turn_id=turn.turn_id, reason="superseded"), started]
         case "waiting", _:
-            raise _mismatch(session, "The session waits for tool results, not for a prompt.")
+            raise _mismatch(session, "The session waits for tool results or approvals, not for a prompt.")
         case (("running" | "stopping"), _):
             raise session.busy()
         case _:
@@ -44,27 +45,87 @@ def next_turn(
             return [started]
 
 
-def answers(session: Session, results: Sequence[ToolResult], prompt: str, owner: e.Owner) -> Sequence[e.Event]:
-    """What tool results make of a session that waits for exactly these.
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A yes or a no to one pending call."""
+
+    tool_use_id: str
+    verdict: e.Verdict
+    reason: str = ""
+
+
+def answers(
+    session: Session,
+    results: Sequence[ToolResult],
+    approvals: Sequence[Approval],
+    by: e.ApprovedBy,
+    prompt: str,
+    owner: e.Owner,
+) -> Sequence[e.Event]:
+    """What tool results and approvals make of a session that waits for them: it goes on when nothing is left to wait
+    for. Results may come before approvals or after, but all of a kind come together.
 
     Raises:
-        NotWaiting, ToolResultsMismatch.
+        NotWaiting, ToolResultsMismatch (it names what is missing and what nobody asked for), InvalidRequest.
     """
     turn = session.turn
     if session.state != "waiting" or turn is None:
         raise NotWaiting(
-            f"Session {session.id} waits for no tool results.",
-            hint="Prompt it without tool_results.",
+            f"Session {session.id} waits for no tool results or approvals.",
+            hint="Prompt it without them.",
             session_id=session.id,
         )
-    names = {call.tool_use_id: call.tool_name for call in turn.pending}
-    if sorted(result.tool_use_id for result in results) != sorted(names):
-        raise _mismatch(session, "tool_results must answer every pending call exactly once.")
-    brought = [
-        e.ToolExecutionCompleted(turn_id=turn.turn_id, tool_name=names[result.tool_use_id], **result.model_dump())
-        for result in results
-    ]
-    return [*brought, e.TurnResumed(turn_id=turn.turn_id, prompt=prompt, owner=owner)]
+    if results:
+        _check_whole(session, "tool_results", turn.pending, [result.tool_use_id for result in results])
+    if approvals:
+        _check_whole(session, "responses", turn.approvals, [approval.tool_use_id for approval in approvals])
+    said: list[e.Event] = []
+    names = {call.tool_use_id: call.tool_name for call in (*turn.pending, *turn.approvals)}
+    for result in results:
+        given = dict(result)
+        said.append(e.ToolExecutionCompleted(turn_id=turn.turn_id, tool_name=names[result.tool_use_id], **given))
+    for approval in approvals:
+        said += _decided(approval, by, turn.turn_id, names[approval.tool_use_id])
+    if (turn.pending and not results) or (turn.approvals and not approvals):
+        if prompt:
+            raise InvalidRequest(
+                "A prompt goes with the last of what the turn waits for.",
+                hint="Bring tool_results and responses together, or the prompt with those that come last.",
+                session_id=session.id,
+                turn_id=turn.turn_id,
+            )
+        return said
+    return [*said, e.TurnResumed(turn_id=turn.turn_id, prompt=prompt, owner=owner)]
+
+
+def _decided(approval: Approval, by: e.ApprovedBy, turn_id: str, tool_name: str) -> list[e.Event]:
+    resolved = e.ApprovalResolved(
+        turn_id=turn_id, tool_use_id=approval.tool_use_id, decision=approval.verdict, by=by, reason=approval.reason
+    )
+    if approval.verdict == "approve":
+        return [resolved]
+    why = f": {approval.reason}" if approval.reason else "."
+    denied = e.ToolExecutionCompleted(
+        turn_id=turn_id,
+        tool_use_id=approval.tool_use_id,
+        tool_name=tool_name,
+        content=f"This call was not allowed{why}",
+        is_error=True,
+    )
+    return [resolved, denied]
+
+
+def _check_whole(session: Session, what: str, pending: Sequence[ToolCall], given: Sequence[str]) -> None:
+    wanted = [call.tool_use_id for call in pending]
+    if sorted(given) == sorted(wanted):
+        return
+    raise _mismatch(
+        session,
+        f"{what} must answer every pending call exactly once.",
+        missing=[call_id for call_id in wanted if call_id not in given] or None,
+        unknown=sorted({call_id for call_id in given if call_id not in wanted}) or None,
+        twice=sorted({call_id for call_id in given if given.count(call_id) > 1}) or None,
+    )
 
 
 def _check_queue(session: Session, most: int) -> None:
@@ -76,12 +137,16 @@ def _check_queue(session: Session, most: int) -> None:
         )
 
 
-def _mismatch(session: Session, message: str) -> ToolResultsMismatch:
-    assert session.turn is not None, "a session waits within a turn"
+def _mismatch(session: Session, message: str, **facts: Any) -> ToolResultsMismatch:
+    turn = session.turn
+    assert turn is not None, "a session waits within a turn"
     return ToolResultsMismatch(
         message,
-        hint="Send tool_results for exactly these ids, or end the turn with meerkat_interrupt.",
+        hint="Send tool_results for the pending calls and responses for the pending approvals, or end the turn with "
+        "meerkat_interrupt.",
         session_id=session.id,
-        turn_id=session.turn.turn_id,
-        expected=[call.tool_use_id for call in session.turn.pending],
+        turn_id=turn.turn_id,
+        expected=[call.tool_use_id for call in turn.pending],
+        expected_approvals=[call.tool_use_id for call in turn.approvals] or None,
+        **facts,
     )

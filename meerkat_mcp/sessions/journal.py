@@ -20,7 +20,8 @@ from types import TracebackType
 import anyio
 
 from meerkat_mcp.domain.errors import MeerkatError, StoreUnavailable
-from meerkat_mcp.domain.events import TURN_PAUSES, Event, Recorded, encode, place
+from meerkat_mcp.domain.events import TURN_PAUSES, Event
+from meerkat_mcp.domain.recorded import Recorded, encode, place
 from meerkat_mcp.domain.session import SHOWN, Session, advance
 from meerkat_mcp.sessions.clock import Clock
 from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, SequenceConflict, Store

@@ -1,116 +1,132 @@
 """What a turn will do: the session's settings, where they are silent the realm's config, and who answers."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from meerkat_mcp.domain.config import Config
-from meerkat_mcp.domain.errors import BudgetExhausted, InvalidRequest, ModelUnknown
+from meerkat_mcp.domain.config import CompactionConfig, Config, RetryConfig
+from meerkat_mcp.domain.errors import BudgetExhausted, InvalidRequest
 from meerkat_mcp.domain.events import BudgetWarning, TurnLimitReached
-from meerkat_mcp.domain.messages import JsonObject, Message, ToolDefinition
+from meerkat_mcp.domain.messages import JsonObject, ToolDefinition
+from meerkat_mcp.domain.servers import ToolServer
 from meerkat_mcp.domain.session import Session
-from meerkat_mcp.domain.settings import Budget, Settings
-from meerkat_mcp.providers.base import Model, ModelRequest, Provider
+from meerkat_mcp.domain.settings import Budget, PermissionMode, Settings, strictest
+from meerkat_mcp.providers.base import Provider
+from meerkat_mcp.sessions.providers import Choice, Providers
 
 WARNING_SHARE = 0.8
 
 
+Window = Callable[[], Awaitable[int | None]]
+
+
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything a turn needs to know, fixed when it begins: a later change of config does not touch it."""
+class Answering:
+    """Who makes a model call: the provider, its model, and how long one call may take."""
 
     provider: Provider
     model: str
+    call_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a turn needs to know, fixed when it begins: a later change of config does not touch it.
+
+    `window` says how many tokens the model can read, where that is known. `servers` are the MCP servers whose tools
+    it has, and `permission_mode` which of these run by themselves.
+    """
+
+    answering: Answering
+    window: Window
     provider_params: JsonObject
     system_prompt: str
     max_tokens: int
     max_steps: int
     tools: tuple[ToolDefinition, ...]
+    servers: Mapping[str, ToolServer]
+    permission_mode: PermissionMode
     output_schema: JsonObject | None
     output_retries: int
     budget: Budget
+    retry: RetryConfig
+    compaction: CompactionConfig
+    summarising: Answering
+    tool_result_chars_max: int
     delta_interval_s: float
 
-    def request(self, messages: tuple[Message, ...], *, tokens_left: int | None) -> ModelRequest:
-        """The next model call. `tokens_left` of a budget shorten the reply."""
-        return ModelRequest(
-            model=self.model,
-            provider_params=self.provider_params,
-            system_prompt=self.system_prompt,
-            messages=messages,
-            tools=self.tools,
-            output_schema=self.output_schema,
-            max_tokens=self.max_tokens if tokens_left is None else max(1, min(self.max_tokens, tokens_left)),
-        )
+
+def plan(settings: Settings, config: Config, providers: Providers) -> Plan:
+    """What a turn with these settings does.
+
+    Raises:
+        ModelUnknown, InvalidRequest, ProviderUnauthenticated.
+    """
+    agent = config.agent
+    choice = chosen(settings, config, providers)
+    summariser = choice
+    if config.compaction.model is not None or config.compaction.provider is not None:
+        summariser = providers.find(config.compaction.model, config.compaction.provider, config)
+
+    async def window() -> int | None:
+        model = await providers.model(choice, config)
+        return model.context_tokens if model is not None else None
+
+    system = settings.system_prompt if settings.system_prompt is not None else agent.system_prompt or ""
+    return Plan(
+        answering=_answering(choice, config, providers),
+        window=window,
+        provider_params=_realm_params(choice, config, providers) | (settings.provider_params or {}),
+        system_prompt="\n\n".join(part for part in (system, *settings.additional_instructions) if part),
+        max_tokens=settings.max_tokens or agent.max_tokens_per_turn,
+        max_steps=settings.max_steps or agent.max_steps,
+        tools=settings.tools,
+        servers=_servers(settings, config),
+        permission_mode=strictest(settings.permission_mode or agent.permission_mode, config.permissions.ceiling),
+        output_schema=settings.output_schema,
+        output_retries=agent.structured_output_retries,
+        budget=settings.budget.tightened(config.budget),
+        retry=config.retry,
+        compaction=config.compaction,
+        summarising=_answering(summariser, config, providers),
+        tool_result_chars_max=config.limits.max_tool_result_chars,
+        delta_interval_s=config.limits.delta_interval_ms / 1000,
+    )
 
 
-class Providers:
-    """Who can answer here, by name, and which model is whose."""
+def chosen(settings: Settings, config: Config, providers: Providers) -> Choice:
+    """The model of a session with these settings. Raises ModelUnknown, InvalidRequest."""
+    if settings.model is None and settings.provider is None:
+        choice, _ = providers.default(config)
+        return choice
+    return providers.find(settings.model, settings.provider, config)
 
-    def __init__(self, providers: Mapping[str, Provider]) -> None:
-        self._providers = dict(providers)
 
-    def catalog(self) -> tuple[Model, ...]:
-        """Every known model, grouped by provider."""
-        return tuple(model for provider in self._providers.values() for model in provider.models())
+def _realm_params(choice: Choice, config: Config, providers: Providers) -> JsonObject:
+    """The config's provider_params, which were written for the config's provider: another one may not know them."""
+    if not config.agent.provider_params:
+        return {}
+    default, _ = providers.default(config)
+    return config.agent.provider_params if default.provider == choice.provider else {}
 
-    def counts(self) -> dict[str, int]:
-        """How many models each provider is known to have."""
-        return {name: len(provider.models()) for name, provider in self._providers.items()}
 
-    def default(self, config: Config) -> tuple[str, str, str]:
-        """The model a session has that did not choose, its provider, and why."""
-        if config.agent.model is not None:
-            provider, model = self.find(config.agent.model, config.agent.provider)
-            return model, provider.name, "the realm's config names it (agent.model)"
-        if config.agent.provider is not None:
-            provider, model = self.find(None, config.agent.provider)
-            return model, provider.name, "the first model of the config's provider (agent.provider)"
-        model = self.catalog()[0]
-        return model.model, model.provider, "nothing is configured; the demo model needs no key"
+def _answering(choice: Choice, config: Config, providers: Providers) -> Answering:
+    return Answering(providers.open(choice, config), choice.model, providers.patience_s(choice, config))
 
-    def find(self, model: str | None, provider: str | None) -> tuple[Provider, str]:
-        """The provider of a model. Either may be None, not both.
 
-        Raises:
-            ModelUnknown: nobody has that model.
-            InvalidRequest: there is no such provider.
-        """
-        if provider is not None and provider not in self._providers:
+def _servers(settings: Settings, config: Config) -> dict[str, ToolServer]:
+    """The tool servers of a session, by name: its own, and those that it only names."""
+    if settings.mcp_servers is None:
+        return {name: config.mcp_servers[name] for name in config.agent.mcp_servers}
+    servers: dict[str, ToolServer] = {}
+    for name, server in settings.mcp_servers.items():
+        known = server or config.mcp_servers.get(name)
+        if known is None:
             raise InvalidRequest(
-                f"There is no provider {provider!r}.",
-                hint=f"Available here: {', '.join(self._providers)}.",
+                f"There is no tool server {name!r} in the realm's config.",
+                hint=f"It has: {', '.join(sorted(config.mcp_servers)) or 'none'}. Or give its command or url.",
             )
-        for known in self.catalog():
-            if (model is None or known.model == model) and (provider is None or known.provider == provider):
-                return self._providers[known.provider], known.model
-        whose = f"Provider {provider} has no model" if provider else "No provider here has the model"
-        raise ModelUnknown(
-            f"{whose} {model!r}.",
-            hint=f"meerkat_models_catalog lists them: {', '.join(known.model for known in self.catalog())}.",
-            model=model,
-        )
-
-    def plan(self, settings: Settings, config: Config) -> Plan:
-        """What a turn with these settings does. Raises ModelUnknown, InvalidRequest."""
-        agent = config.agent
-        model, provider = settings.model, settings.provider
-        if model is None and provider is None:
-            model, provider, _ = self.default(config)
-        answers, model = self.find(model, provider)
-        system = settings.system_prompt if settings.system_prompt is not None else agent.system_prompt or ""
-        return Plan(
-            provider=answers,
-            model=model,
-            provider_params=agent.provider_params | (settings.provider_params or {}),
-            system_prompt="\n\n".join(part for part in (system, *settings.additional_instructions) if part),
-            max_tokens=settings.max_tokens or agent.max_tokens_per_turn,
-            max_steps=settings.max_steps or agent.max_steps,
-            tools=settings.tools,
-            output_schema=settings.output_schema,
-            output_retries=agent.structured_output_retries,
-            budget=settings.budget.tightened(config.budget),
-            delta_interval_s=config.limits.delta_interval_ms / 1000,
-        )
+        servers[name] = known
+    return servers
 
 
 def spent(session: Session, now_ms: int) -> dict[str, float]:

@@ -18,13 +18,14 @@ from meerkat_mcp.domain.errors import (
 )
 from meerkat_mcp.domain.messages import ToolResult
 from meerkat_mcp.domain.session import Session
-from meerkat_mcp.domain.settings import Settings
+from meerkat_mcp.domain.settings import PermissionMode, Settings, strictest
 from meerkat_mcp.domain.transcript import TurnOutcome, outcome
+from meerkat_mcp.sessions.checks import check, check_results
 from meerkat_mcp.sessions.claims import Started, digest, earlier, same
-from meerkat_mcp.sessions.decisions import IfBusy, answers, next_turn
+from meerkat_mcp.sessions.decisions import Approval, IfBusy, answers, next_turn
 from meerkat_mcp.sessions.journal import Decision, Journal
-from meerkat_mcp.sessions.output import check_schema
-from meerkat_mcp.sessions.plan import Plan, Providers, check_budget
+from meerkat_mcp.sessions.plan import Plan, check_budget, plan
+from meerkat_mcp.sessions.providers import Providers
 from meerkat_mcp.sessions.turns import Place, Turns
 from meerkat_mcp.stores.base import Claim, KeyTaken
 
@@ -44,14 +45,22 @@ class Interruption:
 class Sessions:
     """The verbs. Every method raises SessionNotFound and StoreUnavailable beside what it names."""
 
-    def __init__(self, journal: Journal, turns: Turns, providers: Providers) -> None:
+    def __init__(
+        self, journal: Journal, turns: Turns, providers: Providers, ceiling: PermissionMode | None = None
+    ) -> None:
         self.journal = journal
         self.turns = turns
         self.providers = providers
+        self._ceiling: PermissionMode = ceiling or "auto"
 
     async def config(self) -> Config:
-        """The realm's config, as it is now."""
-        return (await self.journal.store.config()).config
+        """The realm's config, as it is now, under this process's own ceiling for permission modes."""
+        config = (await self.journal.store.config()).config
+        ceiling = strictest(self._ceiling, config.permissions.ceiling)
+        if ceiling == config.permissions.ceiling:
+            return config
+        permissions = config.permissions.model_copy(update={"ceiling": ceiling})
+        return config.model_copy(update={"permissions": permissions})
 
     async def run(
         self,
@@ -67,7 +76,7 @@ class Sessions:
         Raises:
             ModelUnknown, SchemaInvalid, LimitExceeded, IdempotencyConflict.
         """
-        config = await self._checked(prompt, settings)
+        config = await self._checked(prompt, settings, settings.permission_mode)
         session_id, turn_id = self.journal.clock.new_id(), self.journal.clock.new_id() if prompt else None
         labels = dict(labels or {})
         asked = digest(["run", prompt, settings, title, labels])
@@ -88,7 +97,7 @@ class Sessions:
             except BaseException:
                 place.free()
                 raise
-            self.turns.start(session, self.providers.plan(settings, config), place, then=self._go_on)
+            self.turns.start(session, plan(settings, config, self.providers), place, then=self._go_on)
         return Started(session_id, turn_id)
 
     async def resume(
@@ -100,23 +109,26 @@ class Sessions:
         title: str | None = None,
         labels: Mapping[str, str] | None = None,
         tool_results: Sequence[ToolResult] = (),
+        approvals: Sequence[Approval] = (),
+        approved_by: e.ApprovedBy = "caller",
         if_busy: IfBusy = "reject",
         idempotency_key: str | None = None,
     ) -> Started:
-        """The next turn; or the results a waiting one needs; or, without either, changed settings alone.
+        """The next turn; or what a waiting one waits for; or, without either, changed settings alone.
 
         Raises:
             SessionBusy, SessionArchived, NotWaiting, ToolResultsMismatch, BudgetExhausted, ModelUnknown,
-            SchemaInvalid, LimitExceeded, IdempotencyConflict, InvalidRequest.
+            ProviderUnauthenticated, SchemaInvalid, LimitExceeded, PermissionDenied, IdempotencyConflict,
+            InvalidRequest.
         """
         changes = dict(changes or {})
         if "model" in changes:
             changes.setdefault("provider", None)  # another model may be another provider's
-        asked = digest(["resume", session_id, prompt, changes, title, labels, list(tool_results)])
+        asked = digest(["resume", session_id, prompt, changes, title, labels, list(tool_results), list(approvals)])
         if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
             return before
         session = await self.settled(session_id)
-        config = await self._checked(prompt, session.settings.changed(**changes))
+        config = await self._checked(prompt, session.settings.changed(**changes), changes.get("permission_mode"))
 
         def changing(current: Session) -> list[e.Event]:  # of the session as it is by then: others may change it too
             settings = current.settings.changed(**changes)
@@ -127,21 +139,23 @@ class Sessions:
             )
             return [] if changed == e.SettingsChanged() else [changed]
 
-        if not prompt and not tool_results:
+        answering = bool(tool_results or approvals)
+        if not prompt and not answering:
             return await self._configure(session_id, changing, given=bool(changes) or (title, labels) != (None, None))
-        _check_results(tool_results, config.limits.max_tool_result_chars)
-        if tool_results and (again := await self._answered_before(session, tool_results)):
+        check_results(tool_results, config.limits.max_tool_result_chars)
+        if answering and (again := await self._answered_before(session, tool_results, approvals)):
             return again
         turn_id = self.journal.clock.new_id()
 
         def decide(current: Session) -> Sequence[e.Event]:
             owner = self.turns.owner
-            if tool_results:
-                return [*changing(current), *answers(current, tool_results, prompt, owner)]
+            if answering:
+                said = answers(current, tool_results, approvals, approved_by, prompt, owner)
+                return [*changing(current), *said]
             now_ms = self.journal.clock.now_ms()
             return [*changing(current), *next_turn(current, turn_id, prompt, owner, if_busy, config, now_ms)]
 
-        if session.turn is not None and tool_results:
+        if session.turn is not None and answering:
             turn_id = session.turn.turn_id
         claim = self._claim(idempotency_key, asked, session_id, turn_id)
         return await self._admit(session_id, decide, config, turn_id, claim)
@@ -238,31 +252,35 @@ class Sessions:
 
     # ── admission ──
 
-    async def _checked(self, prompt: str, settings: Settings) -> Config:
+    async def _checked(self, prompt: str, settings: Settings, mode: PermissionMode | None = None) -> Config:
         config = await self.config()
-        if len(prompt) > config.limits.max_prompt_chars:
-            raise LimitExceeded(
-                f"The prompt has {len(prompt)} characters.",
-                limit="limits.max_prompt_chars",
-                maximum=config.limits.max_prompt_chars,
-            )
-        if settings.output_schema is not None:
-            check_schema(settings.output_schema)
-        self.providers.plan(settings, config)
+        check(prompt, settings, mode, config)
+        plan(settings, config, self.providers)
         return config
 
-    async def _answered_before(self, session: Session, results: Sequence[ToolResult]) -> Started | None:
-        """The turn that these very results were brought to already: a caller whose reply was lost sends them again."""
-        if session.state == "waiting" or session.turn is None:
+    async def _answered_before(
+        self, session: Session, results: Sequence[ToolResult], approvals: Sequence[Approval]
+    ) -> Started | None:
+        """The turn that these very answers were brought to already: a caller whose reply was lost sends them again."""
+        turn = session.turn
+        given = {answer.tool_use_id for answer in (*results, *approvals)}
+        if turn is None or given & {call.tool_use_id for call in (*turn.pending, *turn.approvals)}:
             return None
         log = await self.journal.store.read(
-            session.id, after=session.turn.first_seq - 1, types=("tool_execution_completed",)
+            session.id, after=turn.first_seq - 1, types=("tool_execution_completed", "approval_resolved")
         )
-        brought = [event for recorded in log if isinstance(event := recorded.event, e.ToolExecutionCompleted)]
-        known = {(event.tool_use_id, event.content, event.is_error) for event in brought}
-        if all((result.tool_use_id, result.content, result.is_error) in known for result in results):
-            return Started(session.id, session.turn.turn_id)
-        return None
+        known: set[tuple[str, str, object]] = set()
+        for recorded in log:
+            match event := recorded.event:
+                case e.ToolExecutionCompleted():
+                    known.add((event.tool_use_id, event.content, event.is_error))
+                case e.ApprovalResolved():
+                    known.add((event.tool_use_id, event.decision, event.reason))
+                case _:
+                    pass
+        brought = {(result.tool_use_id, result.content, result.is_error) for result in results}
+        brought |= {(approval.tool_use_id, approval.verdict, approval.reason) for approval in approvals}
+        return Started(session.id, turn.turn_id) if brought <= known else None
 
     async def _admit(
         self, session_id: str, decide: Decision, config: Config, turn_id: str, claim: Claim | None = None
@@ -279,10 +297,10 @@ class Sessions:
         with anyio.CancelScope(shield=True):
             try:
                 session = await self.journal.record(session_id, admit, claim=claim)
-                plan = self.providers.plan(session.settings, config)
+                planned = plan(session.settings, config, self.providers)
                 ours = session.active and session.turn is not None and session.turn.turn_id == turn_id
                 if ours and place is not None:
-                    self.turns.start(session, plan, place, then=self._go_on)
+                    self.turns.start(session, planned, place, then=self._go_on)
                     place = None
             except KeyTaken as exc:
                 assert claim is not None, "only a claim's key can be taken"
@@ -309,25 +327,25 @@ class Sessions:
         assert isinstance(event, e.PromptQueued), "the session says where its queued prompt is"
 
         config = await self.config()
-        plan: Plan | None = None
+        planned: Plan | None = None
 
         def decide(current: Session) -> Sequence[e.Event]:
-            nonlocal plan
-            plan = None
+            nonlocal planned
+            planned = None
             if current.state != "idle" or queued not in current.queue:
                 return ()
             started = e.TurnStarted(turn_id=queued.turn_id, prompt=event.prompt, owner=self.turns.owner)
             try:
-                plan = self.providers.plan(current.settings, config)
+                planned = plan(current.settings, config, self.providers)
             except MeerkatError as exc:  # the config changed since it was queued
                 return [started, e.TurnFailed(turn_id=queued.turn_id, error=exc.as_dict())]
             return [started]
 
         with anyio.CancelScope(shield=True):
             session = await self.journal.record(session_id, decide)
-            if plan is None:
+            if planned is None:
                 return place.free()
-            self.turns.start(session, plan, place, then=self._go_on)
+            self.turns.start(session, planned, place, then=self._go_on)
 
     async def _created(self, session_id: str, drafts: Sequence[e.Event], claim: Claim | None) -> Started:
         try:
@@ -359,14 +377,3 @@ def _pending(session: Session, turn_id: str) -> bool:
     if any(queued.turn_id == turn_id for queued in session.queue):
         return True
     return session.active and session.turn is not None and session.turn.turn_id == turn_id
-
-
-def _check_results(results: Sequence[ToolResult], most: int) -> None:
-    for result in results:
-        if len(result.content) > most:
-            raise LimitExceeded(
-                f"The result of {result.tool_use_id} has {len(result.content)} characters.",
-                hint="Shorten it, or raise the limit in the realm's config.",
-                limit="limits.max_tool_result_chars",
-                maximum=most,
-            )

@@ -6,9 +6,10 @@ import anyio
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest, LimitExceeded, MeerkatError
-from meerkat_mcp.domain.events import Recorded
+from meerkat_mcp.domain.recorded import Recorded, encode
 from meerkat_mcp.domain.session import Session, advance
 from meerkat_mcp.domain.transcript import Transcript
+from meerkat_mcp.sessions.compaction import cut
 from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.stores.base import LIST_SESSIONS_MAX, Append, Cursor, Selection
 
@@ -111,11 +112,11 @@ class Shelf:
         """How many messages a compaction would replace, and their size in characters."""
         session = await self._sessions.settled(session_id)
         folded = Transcript()
-        async for recorded in self._journal.log(
-            session_id, after=max(0, session.compacted_seq - 1), through=session.seq
-        ):
+        async for recorded in self._journal.log(session_id, after=session.compacted_seq, through=session.seq):
             folded.add(recorded.event)
-        return len(folded.placed), sum(len(placed.message.model_dump_json()) for placed in folded.placed)
+        config = await self._sessions.config()
+        replaced = folded.placed[: cut(folded.placed, config.compaction.keep_steps, least=0)]
+        return len(replaced), sum(len(placed.message.model_dump_json()) for placed in replaced)
 
     async def _copy(
         self, origin: Session, fork_id: str, at_seq: int, title: str, labels: dict[str, str] | None
@@ -128,7 +129,7 @@ class Shelf:
             if isinstance(event, e.SessionCreated):
                 event = event.model_copy(update={"forked_from": e.Fork(session_id=origin.id, at_seq=at_seq)})
             fork = advance(fork, event)
-            events.append(e.encode(event))
+            events.append(encode(event))
             if len(events) > FORK_EVENTS_MAX:
                 raise LimitExceeded(
                     "The history is too long to fork.",

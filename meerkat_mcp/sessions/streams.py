@@ -8,7 +8,7 @@ from typing import Literal
 import anyio
 
 from meerkat_mcp.domain.errors import InvalidRequest, SessionNotFound, StreamNotFound
-from meerkat_mcp.domain.events import Recorded
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.stores.base import Stream
 

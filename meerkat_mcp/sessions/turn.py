@@ -1,75 +1,74 @@
-"""One turn: ask the model, record what it says, again, until it is done.
+"""One turn: ask the model, run its tools, again, until it is done.
 
 A turn belongs to the process that runs it. It ends by exactly one event, whatever happens: done, waiting for
-the caller's tools, interrupted (by an event that anybody may record), at a limit, or failed. How it ended is
-data; nothing is raised to whoever started it.
+the caller's tools or for a yes, interrupted (by an event that anybody may record), at a limit, or failed. How it
+ended is data; nothing is raised to whoever started it.
 """
 
 import logging
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
+from contextlib import AsyncExitStack
 from typing import cast
 
 import anyio
 
+from meerkat_mcp import telemetry
 from meerkat_mcp.domain import events as e
-from meerkat_mcp.domain.errors import Internal, MeerkatError, ProviderUnavailable, SchemaInvalid, StoreUnavailable
-from meerkat_mcp.domain.messages import JsonObject, ToolCall, UserMessage
-from meerkat_mcp.domain.session import ACCEPTS, Session
+from meerkat_mcp.domain.errors import InvalidRequest, MeerkatError, ProviderRejected, SchemaInvalid
+from meerkat_mcp.domain.messages import JsonObject, ToolCall, ToolDefinition, UserMessage
+from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import Transcript
-from meerkat_mcp.providers.base import ModelRequest, Piece, Reply, Whole
-from meerkat_mcp.sessions import output
+from meerkat_mcp.providers.base import ModelRequest, Piece
+from meerkat_mcp.sessions import compaction, output
+from meerkat_mcp.sessions.asking import Answer, Step, ask
+from meerkat_mcp.sessions.calling import Calling
 from meerkat_mcp.sessions.journal import Journal
-from meerkat_mcp.sessions.pen import Pen
-from meerkat_mcp.sessions.plan import Plan, exhausted, over_tool_calls, spent, warnings
+from meerkat_mcp.sessions.plan import Answering, Plan, exhausted, over_tool_calls, spent
+from meerkat_mcp.sessions.writing import Lost, Stopped, Writing, failed
+from meerkat_mcp.tools.base import ToolServers
 
-END_RETRY_S = 1.0
+COMPACT_TOKENS_MIN = 2_000
+"""Below this a history is short for any model: its window is not even asked for."""
 
 log = logging.getLogger(__name__)
-
-SUMMARY_PROMPT = (
-    "Summarise the conversation so far for yourself: you will go on with this summary instead of the messages. "
-    "Keep what was asked, decided and found out, names, numbers and open points. Write nothing else."
-)
-
-
-class _Stopped(Exception):
-    """The session is stopping: somebody asked this turn to end."""
-
-
-class _Lost(Exception):
-    """The turn is not ours any more: another process ended it, or its session is gone."""
 
 
 class TurnRun:
     """The work of one turn, from its start, or from where its tool results came, to its end."""
 
-    def __init__(self, journal: Journal, session: Session, plan: Plan) -> None:
+    def __init__(self, journal: Journal, session: Session, plan: Plan, tool_servers: ToolServers) -> None:
         assert session.turn is not None, "a turn was started"
         self._journal = journal
         self._session_id = session.id
-        self._turn_id = session.turn.turn_id
-        self._incarnation = session.turn.owner.incarnation
-        self._kind = session.turn.kind
-        self._first_seq = session.turn.first_seq
+        self._turn = session.turn
         self._plan = plan
+        self._tool_servers = tool_servers
         self._transcript = Transcript()
         self._attempts = 0
-        self._pen = Pen(self._jot, plan.delta_interval_s)
-        self._writing = anyio.Lock()
+        self._context_tokens = 0
+        self._writing = Writing(journal, session, plan)
 
     async def run(self) -> None:
         """Work until the turn has ended and its end is recorded. When cancelled, the turn ends as interrupted."""
         end: e.Event = e.TurnInterrupted(reason="shutdown")
-        async with AsyncExitStack() as kept:  # the tail knows which deltas the last text supersedes: until the end
-            try:
-                tail = await kept.enter_async_context(self._journal.tail(self._session_id))
-                end = await self._work(tail.session)
-            except Exception as exc:
-                end = self._failure(exc)
-            finally:
-                await self._end(end)
+        who = self._plan.answering
+        with telemetry.invoke_agent(
+            session_id=self._session_id,
+            turn_id=self._turn.turn_id,
+            model=who.model,
+            provider=who.provider.name,
+            kind=self._turn.kind,
+        ) as span:
+            async with AsyncExitStack() as kept:  # the tail knows which deltas the last text supersedes: until the end
+                try:
+                    tail = await kept.enter_async_context(self._journal.tail(self._session_id))
+                    end = await self._work(tail.session)
+                except Exception as exc:
+                    end = self._failure(exc)
+                finally:
+                    if isinstance(end, e.TurnFailed):
+                        span.failed(str(end.error["code"]))
+                    await self._writing.end(end)
 
     async def _work(self, session: Session) -> e.Event:
         """The turn's end. An interrupt or the time budget cuts it short."""
@@ -78,9 +77,11 @@ class TurnRun:
         end: e.Event = e.TurnInterrupted(reason="requested")
         with anyio.move_on_after(None if limit_s is None else max(0.0, limit_s - used_s)) as timer:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._heed, session.seq, tasks.cancel_scope)
-                tasks.start_soon(self._pen.run)
-                end = await self._steps()
+                tasks.start_soon(self._writing.heed, session.seq, tasks.cancel_scope)
+                tasks.start_soon(self._writing.run)
+                async with self._tool_servers.open(self._plan.servers) as toolbox:
+                    calling = Calling(self._plan, toolbox, self._journal.clock, self._say, self._writing.flush)
+                    end = await self._steps(calling)
                 tasks.cancel_scope.cancel()
         if timer.cancelled_caught and limit_s is not None:
             end = e.TurnLimitReached(limit="budget.max_duration_s", used=limit_s, maximum=limit_s)
@@ -89,219 +90,197 @@ class TurnRun:
     def _failure(self, exc: Exception) -> e.Event:
         if isinstance(exc, ExceptionGroup):  # task groups wrap what a provider raises
             return self._failure(cast(ExceptionGroup[Exception], exc).exceptions[0])
-        match exc:
-            case _Stopped() | _Lost():
-                return e.TurnInterrupted(reason="requested")
-            case MeerkatError():
-                return e.TurnFailed(error=exc.as_dict())
-            case _:
-                log.error("Turn %s failed by a bug.", self._turn_id, exc_info=exc)
-                return e.TurnFailed(error=Internal().as_dict())
+        if isinstance(exc, Stopped | Lost):
+            return e.TurnInterrupted(reason="requested")
+        return e.TurnFailed(error=failed(exc, f"Turn {self._turn.turn_id}"))
 
-    async def _steps(self) -> e.Event:
+    async def _steps(self, calling: Calling) -> e.Event:
+        """Step after step until one of them ends the turn. A turn that was resumed makes its approved calls first."""
         await self._remember()
+        if self._turn.kind == "compaction":
+            return await self._compaction()
+        tools = await calling.definitions()
+        await calling.run(self._transcript.unanswered())
         while True:
-            session = await self._flush()
-            assert session.turn is not None, "the turn is ours"
-            step = session.turn.steps + 1
-            if step > self._plan.max_steps:
-                return e.TurnLimitReached(limit="max_steps", used=step - 1, maximum=self._plan.max_steps)
-            if over := exhausted(session, self._plan.budget, self._journal.clock.now_ms()):
+            session = await self._writing.flush()
+            if over := self._over(session):
                 return over
-            reply, calls, text = await self._step(session, step)
-            end = self._called(await self._flush(), calls) if calls else self._answered(reply, text)
+            if await self._is_long():
+                await self._compact_in_passing(session)
+                session = await self._writing.flush()
+                if over := self._over(session):
+                    return over
+            answer = await self._ask(session, tools)
+            end = await self._called(calling, answer.calls) if answer.calls else self._answered(answer)
             if end is not None:
                 return end
+            tools = await calling.definitions()
 
-    async def _step(self, session: Session, step: int) -> tuple[Reply, list[ToolCall], str]:
+    def _over(self, session: Session) -> e.TurnLimitReached | None:
+        assert session.turn is not None, "the turn is ours"
+        used, most = session.turn.steps, self._plan.max_steps
+        if used >= most:
+            return e.TurnLimitReached(limit="max_steps", used=used, maximum=most)
+        return exhausted(session, self._plan.budget, self._journal.clock.now_ms())
+
+    async def _ask(self, session: Session, tools: tuple[ToolDefinition, ...]) -> Answer:
         """One model call, said as it goes; what came of it. The disk is not waited for: what is said gets there."""
-        plan, clock = self._plan, self._journal.clock
-        started_ms = clock.now_ms()
-        self._say(e.StepStarted(step=step, provider=plan.provider.name, model=plan.model))
-        budget = plan.budget.max_tokens
-        left = None if budget is None else budget - session.usage.total_tokens
-        calls, text, reply = list[ToolCall](), "", None
-        async with aclosing(plan.provider.reply(self._request(tokens_left=left))) as parts:
-            async for part in parts:
-                match part:
-                    case Piece():
-                        self._pen.add(part)
-                    case Whole(kind="text"):
-                        text += part.text
-                        self._say(e.TextComplete(text=part.text))
-                    case Whole():
-                        self._say(e.ReasoningComplete(text=part.text))
-                    case ToolCall():
-                        calls.append(part)
-                        self._say(e.ToolCallRequested(**part.model_dump(exclude={"kind"})))
-                    case Reply():
-                        reply = part
-        if reply is None or reply.stop_reason == "truncated":
-            raise ProviderUnavailable("The model's stream broke off before its end.", hint="Prompt again to go on.")
-        self._say(
-            e.StepCompleted(
-                step=step,
-                stop_reason=reply.stop_reason,
-                usage=reply.usage,
-                items=reply.items,
-                duration_ms=clock.now_ms() - started_ms,
-            )
+        plan, (step, left) = self._plan, self._next_step(session)
+        request = ModelRequest(
+            model=plan.answering.model,
+            session_id=self._session_id,
+            provider_params=plan.provider_params,
+            system_prompt=plan.system_prompt,
+            messages=self._transcript.messages(),
+            tools=tools,
+            output_schema=plan.output_schema,
+            max_tokens=plan.max_tokens if left is None else max(1, min(plan.max_tokens, left)),
         )
-        return reply, calls, text
+        return await ask(plan.answering, request, Step(step), plan.retry, self._journal.clock, self._say)
 
-    def _called(self, session: Session, calls: Sequence[ToolCall]) -> e.Event | None:
+    def _next_step(self, session: Session) -> tuple[int, int | None]:
+        """The number of the next step, and how many tokens of the budget are left for it."""
+        assert session.turn is not None, "the turn is ours"
+        budget = self._plan.budget.max_tokens
+        return session.turn.steps + 1, None if budget is None else budget - session.usage.total_tokens
+
+    async def _called(self, calling: Calling, calls: Sequence[ToolCall]) -> e.Event | None:
         """What tool calls make of the turn; None: all were answered here, and the model is asked again."""
+        session = await self._writing.flush()
         if over := over_tool_calls(session, self._plan.budget, len(calls)):
             return over
-        known = {tool.name for tool in self._plan.tools}
-        unknown = [call for call in calls if call.tool_name not in known]
-        for call in unknown:
-            self._say(
-                e.ToolExecutionCompleted(
-                    tool_use_id=call.tool_use_id,
-                    tool_name=call.tool_name,
-                    content=f"There is no tool {call.tool_name!r}. There are: {', '.join(sorted(known)) or 'none'}.",
-                    is_error=True,
-                )
-            )
-        pending = tuple(call for call in calls if call not in unknown)
-        return e.TurnWaiting(pending_tool_calls=pending) if pending else None
+        by_fate = calling.sort(calls)
+        for answered in by_fate.answered:
+            self._say(answered)
+        for call in by_fate.ask:
+            self._say(e.ApprovalRequested(tool_use_id=call.tool_use_id, tool_name=call.tool_name))
+        await calling.run(by_fate.run)
+        if by_fate.caller or by_fate.ask:
+            return e.TurnWaiting(pending_tool_calls=by_fate.caller, pending_approvals=by_fate.ask)
+        return None
 
-    def _answered(self, reply: Reply, text: str) -> e.Event | None:
+    def _answered(self, answer: Answer) -> e.Event | None:
         """What a step without tool calls makes of the turn; None: the model is asked again."""
-        plan = self._plan
-        if reply.stop_reason == "length":
-            return e.TurnLimitReached(limit="max_tokens", used=reply.usage.output_tokens, maximum=plan.max_tokens)
-        if self._kind == "compaction":
-            summary = f"Summary of the conversation so far:\n\n{text}"
-            replaced = len(self._transcript.placed)
-            self._say(e.HistoryCompacted(summary=summary, through_seq=self._first_seq - 1, messages_replaced=replaced))
-        elif plan.output_schema is not None and reply.stop_reason != "refusal":
-            return self._fitted(reply, text, plan.output_schema)
-        return e.TurnCompleted(stop_reason=reply.stop_reason)
+        plan, reply = self._plan, answer.reply
+        match reply.stop_reason:
+            case "length":
+                return e.TurnLimitReached(limit="max_tokens", used=reply.usage.output_tokens, maximum=plan.max_tokens)
+            case "context":
+                raise ProviderRejected(
+                    "The conversation has filled the model's window.",
+                    hint="Shorten it with meerkat_compact, or use a model with a larger window.",
+                    kind="context",
+                )
+            case "pause":
+                return None
+            case "refusal":
+                return e.TurnCompleted(stop_reason="refusal")
+            case _:
+                if plan.output_schema is not None:
+                    return self._fitted(answer, plan.output_schema)
+                return e.TurnCompleted(stop_reason=reply.stop_reason)
 
-    def _fitted(self, reply: Reply, text: str, schema: JsonObject) -> e.Event | None:
+    def _fitted(self, answer: Answer, schema: JsonObject) -> e.Event | None:
         try:
-            value = output.fit(text, schema)
+            value = output.fit(answer.text, schema)
         except SchemaInvalid as exc:
             self._attempts += 1
             if self._attempts > self._plan.output_retries:
-                raise SchemaInvalid(exc.message, attempts=self._attempts, text=text[:2000]) from None
+                raise SchemaInvalid(exc.message, attempts=self._attempts, text=answer.text[:2000]) from None
             self._say(e.OutputRejected(attempt=self._attempts, message=output.ask_again(exc.message)))
             return None
-        return e.TurnCompleted(stop_reason=reply.stop_reason, structured_output=value)
+        return e.TurnCompleted(stop_reason=answer.reply.stop_reason, structured_output=value)
 
-    def _request(self, *, tokens_left: int | None) -> ModelRequest:
-        messages = self._transcript.messages()
-        if self._kind == "prompt":
-            return self._plan.request(messages, tokens_left=tokens_left)
-        plain = replace(self._plan, tools=(), output_schema=None)  # a summary is text, and calls nobody's tools
-        return plain.request((*messages, UserMessage(text=SUMMARY_PROMPT)), tokens_left=tokens_left)
+    # ── what the model sees ──
 
     async def _remember(self) -> None:
-        """Read the conversation from the log: all of it, or from its last compaction on."""
+        """Read the conversation from the log: all of it, or what the last compaction left, with its summary."""
         session = await self._journal.load(self._session_id)
-        async for recorded in self._journal.log(self._session_id, after=max(0, session.compacted_seq - 1)):
+        self._transcript, self._context_tokens = Transcript(), 0
+        async for recorded in self._journal.log(self._session_id, after=session.compacted_seq):
             event = recorded.event
-            self._transcript.add(event)
-            if isinstance(event, e.OutputRejected) and event.turn_id == self._turn_id:
+            self._take(event)
+            if isinstance(event, e.OutputRejected) and event.turn_id == self._turn.turn_id:
                 self._attempts = event.attempt
 
-    # ── the log ──
-
-    async def _heed(self, after: int, scope: anyio.CancelScope) -> None:
-        """Cut the work short when the log says that somebody wants it, or that the turn is not ours any more."""
-        async with self._journal.follow(self._session_id, after=after) as log_from_here:
-            while True:
-                for recorded in await log_from_here.next():
-                    if recorded.type in _CUTS and recorded.event.turn_id in (None, self._turn_id):
-                        scope.cancel()
-                        return
-
-    def _say(self, event: e.Event) -> None:
+    def _say(self, said: e.Event | Piece) -> None:
         """Something happened: the model's next request knows it, and the log soon does."""
+        if not isinstance(said, Piece):
+            self._take(said)
+        self._writing.add(said)
+
+    def _take(self, event: e.Event) -> None:
+        """The conversation goes on. How long it is, its model has counted up to its last step."""
         self._transcript.add(event)
-        self._pen.add(event)
+        match event:
+            case e.StepCompleted(purpose="answer"):
+                self._context_tokens = event.usage.total_tokens
+            case e.ToolExecutionCompleted():
+                self._context_tokens += compaction.tokens_of(len(event.content))
+            case e.TurnStarted(kind="prompt") | e.TurnResumed():
+                self._context_tokens += compaction.tokens_of(len(event.prompt))
+            case e.HistoryCompacted():
+                self._context_tokens = 0
+            case _:
+                pass
 
-    async def _flush(self) -> Session:
-        """The session when everything said so far is recorded.
+    # ── a shorter history ──
 
-        What is taken is written, also when the turn is cut short. What cannot be stays first in line: no log has gaps.
-        """
-        session = None
-        with anyio.CancelScope(shield=True):
-            async with self._writing:
-                drafts = self._pen.rest()
-                try:
-                    session = await self._write(drafts)
-                except (_Stopped, MeerkatError):
-                    self._pen.put_back(drafts)
-                    raise
-        assert session is not None, "a shield lets nothing through"
-        return session
+    async def _is_long(self) -> bool:
+        """Whether the history has outgrown its share of the model's window."""
+        wanted = self._plan.compaction
+        if not wanted.auto or self._context_tokens < COMPACT_TOKENS_MIN:
+            return False
+        window = await self._plan.window()
+        return window is not None and self._context_tokens > wanted.threshold * window
 
-    async def _write(self, drafts: Sequence[e.Event]) -> Session:
-        def decide(session: Session) -> Sequence[e.Event]:
-            self._own(session)
-            if session.state == "stopping":
-                raise _Stopped
-            return self._ours(session, drafts)
-
-        return await self._journal.record(self._session_id, decide)
-
-    async def _jot(self) -> None:
-        """Write in passing. A store that cannot just now is no error yet: what was said waits for the next time."""
+    async def _compact_in_passing(self, session: Session) -> None:
+        """Summarise between two steps. When that fails the turn goes on with the history as it is."""
+        await self._remember()
+        at = compaction.cut(self._transcript.placed, self._plan.compaction.keep_steps)
+        if at == 0:
+            return
         try:
-            await self._flush()
-        except (_Stopped, _Lost):
-            return  # `_heed` ends the turn, or nobody waits for it any more
-        except StoreUnavailable as exc:
-            log.debug("What turn %s said is not written yet: %s", self._turn_id, exc.message)
+            await self._summarise(session, at, silent=True)
+        except MeerkatError as exc:
+            self._say(e.CompactionFailed(error=exc.as_dict()))
+            self._context_tokens = 0  # not again before the next step says how long it is
 
-    def _ours(self, session: Session, drafts: Sequence[e.Event]) -> list[e.Event]:
-        """The drafts as this turn's, with the warnings that a completed step brings about."""
-        told: list[e.Event] = []
-        for step in drafts:
-            if isinstance(step, e.StepCompleted):
-                session = session.model_copy(update={"usage": session.usage + step.usage})
-                told = [*warnings(session, self._plan.budget, self._journal.clock.now_ms())]
-        return [draft.model_copy(update={"turn_id": self._turn_id}) for draft in (*drafts, *told)]
+    async def _compaction(self) -> e.Event:
+        """The turn that was asked for it: its answer is the summary."""
+        at = compaction.cut(self._transcript.placed, self._plan.compaction.keep_steps, least=0)
+        session = await self._writing.flush()
+        if at == 0:
+            raise InvalidRequest(f"Session {self._session_id} has no history to compact.", session_id=session.id)
+        return await self._summarise(session, at, silent=False) or e.TurnCompleted(stop_reason="end")
 
-    def _own(self, session: Session) -> None:
-        turn = session.turn
-        if turn is None or turn.turn_id != self._turn_id or turn.owner.incarnation != self._incarnation:
-            raise _Lost
-        if not session.active:
-            raise _Lost
+    async def _summarise(self, session: Session, at: int, *, silent: bool) -> e.TurnLimitReached | None:
+        """Have the first `at` messages replaced by a summary. Raises what `ask` does, and when nothing was written."""
+        plan, placed = self._plan, self._transcript.placed
+        (step, left), who = self._next_step(session), plan.summarising
+        request = self._summary_request(compaction.request_text(placed[:at]), who, left)
+        answer = await ask(who, request, Step(step, "summary", silent), plan.retry, self._journal.clock, self._say)
+        if answer.reply.stop_reason == "length" and not silent:
+            used = answer.reply.usage.output_tokens
+            return e.TurnLimitReached(limit="max_tokens", used=used, maximum=request.max_tokens)
+        if answer.reply.stop_reason != "end" or not answer.text.strip():
+            raise ProviderRejected("The model wrote no summary.", hint="Set compaction.model to another one.")
+        self._say(
+            e.HistoryCompacted(
+                summary=f"{compaction.SUMMARY_HEADING}\n\n{answer.text}",
+                through_seq=placed[at - 1].seq,
+                messages_replaced=at,
+            )
+        )
+        return None
 
-    async def _end(self, end: e.Event) -> None:
-        """Record the end, after what was said before; again until the store takes it, or until cancelled."""
-        rest = self._pen.rest()
-
-        def decide(session: Session) -> Sequence[e.Event]:
-            self._own(session)
-            asked = session.turn.interrupt if session.turn is not None else None
-            if asked is None:
-                return [*self._ours(session, rest), *self._ours(session, [end])]
-            still = [draft for draft in rest if isinstance(draft, ACCEPTS["stopping"])]
-            return self._ours(session, [*still, e.TurnInterrupted(reason=asked)])
-
-        while True:
-            try:
-                with anyio.CancelScope(shield=True):
-                    await self._journal.record(self._session_id, decide)
-                return
-            except _Lost:
-                return log.debug("Turn %s had ended already.", self._turn_id)
-            except StoreUnavailable as exc:
-                log.error("The end of turn %s cannot be recorded yet: %s", self._turn_id, exc.message)
-            except MeerkatError as exc:
-                log.error("The end of turn %s could not be recorded: %s", self._turn_id, exc.message)
-                if not rest:
-                    return
-                rest, end = [], e.TurnFailed(error=exc.as_dict())  # what was said last cannot be kept
-                continue
-            await anyio.sleep(END_RETRY_S)
-
-
-_CUTS = frozenset({"interrupt_requested", "turn_interrupted"})
+    def _summary_request(self, text: str, who: Answering, tokens_left: int | None) -> ModelRequest:
+        plan = self._plan
+        ours = who.provider.name == plan.answering.provider.name
+        return ModelRequest(
+            model=who.model,
+            session_id=self._session_id,
+            provider_params=plan.provider_params if ours else {},
+            messages=(UserMessage(text=text),),
+            max_tokens=plan.max_tokens if tokens_left is None else max(1, min(plan.max_tokens, tokens_left)),
+        )

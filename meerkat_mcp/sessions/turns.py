@@ -14,6 +14,7 @@ from meerkat_mcp.domain.session import Session, Turn
 from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.sessions.plan import Plan
 from meerkat_mcp.sessions.turn import TurnRun
+from meerkat_mcp.tools.base import ToolServers
 
 LEASE_S = 15.0
 RENEW_INTERVAL_S = 5.0
@@ -34,8 +35,9 @@ Then = Callable[[str, Place], Awaitable[None]]
 class Turns:
     """Runs turns as this process's instance. Only inside `run` can it take any."""
 
-    def __init__(self, journal: Journal, owner: e.Owner) -> None:
+    def __init__(self, journal: Journal, owner: e.Owner, tool_servers: ToolServers) -> None:
         self.owner = owner
+        self._tool_servers = tool_servers
         self._journal = journal
         self._tasks: TaskGroup | None = None
         self._taken = 0
@@ -142,7 +144,7 @@ class Turns:
         assert session.turn is not None, "a turn was started"
         try:
             try:
-                await TurnRun(self._journal, session, plan).run()
+                await TurnRun(self._journal, session, plan, self._tool_servers).run()
             finally:
                 self._working.remove(session.turn.turn_id)
             await then(session.id, place)

@@ -22,9 +22,9 @@ from typing import Protocol
 from pydantic import Field
 
 from meerkat_mcp.domain.config import Versioned
-from meerkat_mcp.domain.events import Recorded
 from meerkat_mcp.domain.messages import JsonObject, Value
 from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, State
 
 READ_EVENTS_MAX = 1000

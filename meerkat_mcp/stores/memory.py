@@ -12,9 +12,9 @@ import anyio
 
 from meerkat_mcp.domain.config import Versioned
 from meerkat_mcp.domain.errors import unknown_session
-from meerkat_mcp.domain.events import Recorded
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.stores.base import (
     READ_EVENTS_MAX,

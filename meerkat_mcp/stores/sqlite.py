@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from meerkat_mcp.domain.config import Versioned
 from meerkat_mcp.domain.errors import Corrupt, unknown_session
-from meerkat_mcp.domain.events import Recorded
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, advance
 from meerkat_mcp.stores import sqlite_library
 from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, Cursor, Selection, Store, Stream

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
+
 from meerkat_mcp.domain.messages import Image, JsonObject, ToolDefinition, Value
 from meerkat_mcp.domain.servers import ToolServer
 
@@ -64,4 +67,12 @@ class ToolServers(Protocol):
         Two turns that name a server by an equal definition share it. A server that nobody has used for a while is
         stopped.
         """
+        ...
+
+
+class RunningToolServers(ToolServers, Protocol):
+    """Tool servers with the task that holds them."""
+
+    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Hold the servers until cancelled; then they end, with all that they have started."""
         ...

@@ -93,7 +93,7 @@ def test_tools_wait_for_their_results_and_say_how_to_answer(meerkat: Commands) -
     refused = meerkat("run", "--resume", "last", "hello?")
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (
         2,
-        "error: The session waits for tool results, not for a prompt.",
+        "error: The session waits for tool results or approvals, not for a prompt.",
     )
     (meerkat.folder / "rome.txt").write_text("warm", encoding="utf-8")
     done = meerkat("run", "--resume", "--tool-result", "call_1_1=cold", "--tool-result", "call_1_2=@rome.txt")

@@ -1,11 +1,13 @@
 """Words in and words out: flags, exit codes, times, ids, and what a terminal may see."""
 
 import json
+import re
 from argparse import Namespace
 
 import pytest
 
 from meerkat_mcp.cli import display, exits, grammar, values
+from meerkat_mcp.domain import errors
 from meerkat_mcp.domain.errors import InvalidRequest, codes
 
 from .conftest import Commands
@@ -14,6 +16,11 @@ from .conftest import Commands
 def test_every_error_code_has_an_exit_code() -> None:
     assert set(exits.EXIT_CODES) == set(codes())
     assert all(1 <= code <= 9 for code in exits.EXIT_CODES.values())
+
+
+def test_the_exit_codes_are_those_at_the_head_of_the_errors() -> None:
+    rows = re.findall(r" ([a-z_]+) +\d{3} +(\d)", errors.__doc__ or "")
+    assert {code: int(exit_code) for code, exit_code in rows} == exits.EXIT_CODES
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,120 @@ from pydantic import BaseModel, ValidationError
 from meerkat_mcp.domain.config import (
     CONFIG_BYTES_MAX,
     AgentConfig,
+    CompactionConfig,
     Config,
+    GeminiConfig,
     LimitsConfig,
+    PermissionsConfig,
+    ProviderConfig,
+    ProvidersConfig,
+    RetryConfig,
+    SelfHostedConfig,
     Versioned,
     explain,
     merge,
     parse,
 )
 from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest, LimitExceeded
-from meerkat_mcp.domain.settings import Budget
+from meerkat_mcp.domain.servers import ServerName, ToolServer
+from meerkat_mcp.domain.settings import Budget, Settings
 
-SECTIONS: dict[str, type[BaseModel]] = {"agent": AgentConfig, "budget": Budget, "limits": LimitsConfig}
-KEYS = [(section, name) for section, model in SECTIONS.items() for name in model.model_fields]
+SECTIONS: dict[str, type[BaseModel]] = {
+    "agent": AgentConfig,
+    "budget": Budget,
+    "limits": LimitsConfig,
+    "permissions": PermissionsConfig,
+    "providers": ProvidersConfig,
+    "compaction": CompactionConfig,
+    "retry": RetryConfig,
+}
+NAMED: dict[str, type[BaseModel]] = {"self_hosted": SelfHostedConfig, "mcp_servers": ToolServer}
+"""Sections whose keys are names somebody chose."""
+
+ONE: dict[str, dict[str, Any]] = {"self_hosted": {"base_url": "http://here/v1"}, "mcp_servers": {"command": "files"}}
+"""The least that an entry of such a section has to say."""
+
+SET: dict[str, Any] = {
+    "agent.model": "m",
+    "agent.provider": "demo",
+    "agent.system_prompt": "Hi",
+    "agent.max_tokens_per_turn": 100,
+    "agent.max_steps": 7,
+    "agent.provider_params": {"a": 1},
+    "agent.structured_output_retries": 7,
+    "agent.mcp_servers": ["files", "web"],
+    "agent.permission_mode": "readonly",
+    "budget.max_tokens": 100,
+    "budget.max_duration_s": 1.5,
+    "budget.max_tool_calls": 0,
+    "budget.max_cost_usd": 0.5,
+    "limits.wait_seconds": 3,
+    "limits.max_concurrent_turns": 7,
+    "limits.max_queued_prompts": 0,
+    "limits.max_prompt_chars": 100,
+    "limits.max_tool_result_chars": 100,
+    "limits.delta_interval_ms": 7,
+    "limits.stream_idle_s": 60,
+    "permissions.ceiling": "ask",
+    "permissions.caller_may_approve": True,
+    **{
+        f"providers.{vendor}.{name}": value
+        for vendor in ("anthropic", "openai", "gemini")
+        for name, value in {
+            "connect_timeout_s": 0.5,
+            "idle_timeout_s": 7,
+            "call_timeout_s": 7,
+            "base_url": "https://proxy.example/v1?a=b",
+            "api_key_env": "OUR_KEY",
+        }.items()
+    },
+    "providers.gemini.api_version": "v1beta",
+    "compaction.auto": False,
+    "compaction.threshold": 0.5,
+    "compaction.keep_steps": 7,
+    "compaction.model": "m",
+    "compaction.provider": "demo",
+    "retry.attempts": 7,
+    "retry.base_delay_s": 0,
+    "retry.max_delay_s": 0,
+    "self_hosted.one.connect_timeout_s": 0.5,
+    "self_hosted.one.idle_timeout_s": 7,
+    "self_hosted.one.call_timeout_s": 7,
+    "self_hosted.one.base_url": "http://localhost:11434/v1",
+    "self_hosted.one.api_key_env": "_KEY2",
+    "self_hosted.one.models": ["llama", "qwen"],
+    "self_hosted.one.context_tokens": 1,
+    "self_hosted.one.structured_output": "instruction",
+}
+"""Every key, with a value that is not its default. What a tool server has is tried in test_servers.py."""
+
+
+def in_sections() -> dict[str, Any]:
+    """Every key with its field."""
+    parts: dict[str, type[BaseModel]] = {name: model for name, model in SECTIONS.items() if name != "providers"}
+    parts |= {"providers.anthropic": ProviderConfig, "providers.openai": ProviderConfig}
+    parts |= {"providers.gemini": GeminiConfig, "self_hosted.one": SelfHostedConfig}
+    return {f"{part}.{name}": field for part, model in parts.items() for name, field in model.model_fields.items()}
+
+
+FIELDS = in_sections()
+
+
+def document(key: str, value: Any) -> dict[str, Any]:
+    """The smallest document with this at that key."""
+    section, *path, name = key.split(".")
+    inner: dict[str, Any] = ONE.get(section, {}) | {name: value}
+    for part in reversed(path):
+        inner = {part: inner}
+    return {section: inner}
+
+
+def at(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
+
 
 # ── merging ──
 
@@ -88,7 +190,7 @@ def test_absent_keys_have_their_defaults_and_given_ones_count():
     assert config.budget == Budget()
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", [*SECTIONS, *NAMED])
 def test_a_section_that_is_null_is_its_defaults(section: str):
     assert parse({section: None}) == Config()
 
@@ -101,7 +203,40 @@ def test_a_section_that_is_null_is_its_defaults(section: str):
         ({"agent": {"max_step": 3}}, "unknown key 'agent.max_step' (did you mean 'max_steps'?)"),
         ({"limits": {"wait_secs": 3}}, "unknown key 'limits.wait_secs' (did you mean 'wait_seconds'?)"),
         ({"budget": {"max_cost": 3}}, "unknown key 'budget.max_cost' (did you mean 'max_cost_usd'?)"),
-        ({"zzz": 1}, "unknown key 'zzz' (known are: agent, budget, limits)"),
+        ({"permissions": {"celing": "ask"}}, "unknown key 'permissions.celing' (did you mean 'ceiling'?)"),
+        ({"compaction": {"treshold": 1}}, "unknown key 'compaction.treshold' (did you mean 'threshold'?)"),
+        ({"retry": {"atempts": 1}}, "unknown key 'retry.atempts' (did you mean 'attempts'?)"),
+        ({"providers": {"antropic": {}}}, "unknown key 'providers.antropic' (did you mean 'anthropic'?)"),
+        (
+            {"providers": {"openai": {"api_version": "v1"}}},
+            "unknown key 'providers.openai.api_version' (known are: api_key_env, base_url, call_timeout_s, "
+            "connect_timeout_s, idle_timeout_s)",
+        ),
+        (
+            {"providers": {"gemini": {"api_versio": "v1"}}},
+            "unknown key 'providers.gemini.api_versio' (did you mean 'api_version'?)",
+        ),
+        (
+            {"self_hosted": {"ollama": {"base_urll": "http://here/v1"}}},
+            "unknown key 'self_hosted.ollama.base_urll' (did you mean 'base_url'?)",
+        ),
+        (
+            {"self_hosted": {"7": {"model": "m", "base_url": "http://here/v1"}}},
+            "unknown key 'self_hosted.7.model' (did you mean 'models'?)",
+        ),
+        (
+            {"mcp_servers": {"files": {"comand": "x"}}},
+            "unknown key 'mcp_servers.files.comand' (did you mean 'command'?)",
+        ),
+        (
+            {"mcp_servers": {"args": {"header": {}}}},
+            "unknown key 'mcp_servers.args.header' (did you mean 'headers'?)",
+        ),
+        (
+            {"zzz": 1},
+            "unknown key 'zzz' (known are: agent, budget, compaction, limits, mcp_servers, permissions, providers, "
+            "retry, self_hosted)",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_and_the_nearest_one_named(document: dict[str, Any], said: str):
@@ -129,6 +264,15 @@ def test_every_mistake_is_named_up_to_five():
         {"limits": {"wait_seconds": -1}},
         {"limits": {"wait_seconds": float("inf")}},
         {"limits": {"wait_seconds": None}},
+        {"limits": {"stream_idle_s": 59}},
+        {"permissions": {"caller_may_approve": None}},
+        {"permissions": {"ceiling": None}},
+        {"providers": {"openai": None}},
+        {"providers": []},
+        {"self_hosted": []},
+        {"self_hosted": {"ollama": None}},
+        {"mcp_servers": {"files": None}},
+        {"retry": {"attempts": 1.5}},
         [],
         "agent",
     ],
@@ -136,6 +280,109 @@ def test_every_mistake_is_named_up_to_five():
 def test_a_bad_value_is_refused(document: Any):
     with pytest.raises(InvalidRequest, match="Invalid config"):
         parse(document)
+
+
+LIMITS: list[tuple[str, Any, Any, str]] = [
+    ("limits.wait_seconds", 3600, 3601, "less than or equal to 3600"),
+    ("compaction.threshold", 0.051, 0.05, "greater than 0.05"),
+    ("compaction.threshold", 1, 1.01, "less than or equal to 1"),
+    ("compaction.keep_steps", 1, 0, "greater than or equal to 1"),
+    ("compaction.keep_steps", 100, 101, "less than or equal to 100"),
+    ("compaction.model", "m" * 200, "m" * 201, "at most 200 characters"),
+    ("compaction.provider", "p" * 64, "p" * 65, "at most 64 characters"),
+    ("compaction.model", "m", "", "at least 1 character"),
+    ("retry.attempts", 1, 0, "greater than or equal to 1"),
+    ("retry.attempts", 20, 21, "less than or equal to 20"),
+    ("retry.base_delay_s", 0, -0.1, "greater than or equal to 0"),
+    ("retry.base_delay_s", 60, 61, "less than or equal to 60"),
+    ("retry.max_delay_s", 3600, 3601, "less than or equal to 3600"),
+    ("providers.openai.connect_timeout_s", 600, 0, "greater than 0"),
+    ("providers.openai.connect_timeout_s", 600, 601, "less than or equal to 600"),
+    ("providers.anthropic.idle_timeout_s", 86_400, 86_401, "less than or equal to 86400"),
+    ("providers.gemini.call_timeout_s", 86_400, float("nan"), "greater than 0"),
+    ("providers.gemini.api_version", "v1alpha", "1", "should match pattern"),
+    ("providers.gemini.api_version", "v1", "v1/../v2", "should match pattern"),
+    ("providers.openai.base_url", "https://proxy.example", "proxy.example", "should match pattern"),
+    ("providers.openai.base_url", "http://proxy.example", "ftp://proxy.example", "should match pattern"),
+    ("providers.openai.base_url", "https://proxy.example", "https://proxy.example/a b", "should match pattern"),
+    ("providers.openai.base_url", "https://" + "x" * 1992, "https://" + "x" * 1993, "at most 2000 characters"),
+    ("providers.openai.api_key_env", "KEY", "KEY-1", "should match pattern"),
+    ("providers.openai.api_key_env", "KEY_1", "1_KEY", "should match pattern"),
+    ("providers.openai.api_key_env", "KEY", "${KEY}", "should match pattern"),
+    ("self_hosted.one.base_url", "http://localhost:1/v1", "localhost:1/v1", "should match pattern"),
+    ("self_hosted.one.base_url", "http://localhost:1/v1", None, "valid string"),
+    ("self_hosted.one.context_tokens", 1, 0, "greater than or equal to 1"),
+    ("self_hosted.one.models", ["m"] * 1000, ["m"] * 1001, "at most 1000 items"),
+    ("self_hosted.one.structured_output", "native", "maybe", "'native' or 'instruction'"),
+    ("permissions.ceiling", "readonly", "nothing", "'readonly', 'ask' or 'auto'"),
+    ("agent.permission_mode", "ask", "always", "'readonly', 'ask' or 'auto'"),
+    ("agent.mcp_servers", [], ["a"] * 33, "at most 32 items"),
+]
+
+
+@pytest.mark.parametrize(("key", "fits", "wrong", "said"), LIMITS)
+def test_a_key_has_its_limits_and_says_which(key: str, fits: Any, wrong: Any, said: str):
+    kept = at(parse(document(key, fits)), key)
+    assert kept == (tuple(fits) if isinstance(fits, list) else fits)
+    with pytest.raises(InvalidRequest, match=rf"^Invalid config: {key}: .*{said}.*\.$"):
+        parse(document(key, wrong))
+
+
+def test_an_entry_of_a_list_is_named_by_its_place():
+    with pytest.raises(InvalidRequest, match=r"^Invalid config: self_hosted\.one\.models\.1: .*at least 1 character"):
+        parse(document("self_hosted.one.models", ["m", ""]))
+
+
+@pytest.mark.parametrize("section", NAMED)
+@pytest.mark.parametrize("name", ["", "a b", "_a", "x" * 33, "a.b"])
+def test_a_servers_name_is_a_short_word(section: str, name: str):
+    with pytest.raises(InvalidRequest, match=rf"^Invalid config: {section}\.{name}\.\[key\]: .*should match pattern"):
+        parse({section: {name: ONE[section]}})
+
+
+@pytest.mark.parametrize("section", NAMED)
+def test_there_are_at_most_32_servers_of_a_kind(section: str):
+    servers = {f"server-{number}": ONE[section] for number in range(32)}
+    assert len(at(parse({section: servers}), section)) == 32
+    with pytest.raises(InvalidRequest, match=f"^Invalid config: {section}: .*at most 32 items"):
+        parse({section: servers | {"one-more": ONE[section]}})
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ({}, "give either command or url"),
+        ({"command": "a", "url": "https://b"}, "give either command or url"),
+        ({"type": "http", "command": "a"}, "type stdio goes with command, http with url"),
+        ({"command": "a", "headers": {"X-Team": "a"}}, "headers go with url"),
+    ],
+)
+def test_a_tool_server_that_cannot_be_is_named(server: dict[str, Any], said: str):
+    with pytest.raises(InvalidRequest) as refusal:
+        parse({"mcp_servers": {"files": server}})
+    assert refusal.value.message == f"Invalid config: mcp_servers.files: {said}."
+
+
+def test_a_self_hosted_server_needs_its_address():
+    with pytest.raises(InvalidRequest, match=r"^Invalid config: self_hosted\.one\.base_url: Field required\.$"):
+        parse({"self_hosted": {"one": {}}})
+
+
+def test_the_sessions_tool_servers_are_known_ones():
+    servers = {"files": {"command": "files"}, "web": {"url": "https://tools.example/mcp"}}
+    config = parse({"agent": {"mcp_servers": ["web", "files"]}, "mcp_servers": servers})
+    assert config.agent.mcp_servers == ("web", "files")
+    assert set(config.mcp_servers) == {"files", "web"}
+    with pytest.raises(InvalidRequest) as refusal:
+        parse({"agent": {"mcp_servers": ["a", "web", "b"]}, "mcp_servers": servers})
+    assert refusal.value.message == "Invalid config: agent.mcp_servers names what mcp_servers has not: a, b."
+
+
+def test_a_server_that_sessions_use_is_not_taken_away():
+    known = {"agent": {"mcp_servers": ["files"]}, "mcp_servers": {"files": {"command": "files"}}}
+    parse(known)
+    with pytest.raises(InvalidRequest, match="names what mcp_servers has not: files"):
+        parse(merge(known, {"mcp_servers": {"files": None}}))
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -216,6 +463,81 @@ def test_a_secret_in_a_prompt_is_refused_too():
         parse({"agent": {"system_prompt": "Use sk-proj-" + "a1b2" * 8}})
 
 
+def tool_server(**fields: Any) -> dict[str, Any]:
+    return {
+        "mcp_servers": {
+            "it": ({"url": "https://tools.example"} if "headers" in fields else ONE["mcp_servers"]) | fields
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"headers": {"Authorization": f"Bearer {SECRET}"}}, "headers.Authorization"),
+        ({"headers": {"authorization": SECRET}}, "headers.authorization"),
+        ({"headers": {"X-Api-Key": SECRET}}, "headers.X-Api-Key"),
+        ({"headers": {"Authorization": f"Bearer ${{TOKEN:-{SECRET}}}"}}, "headers.Authorization"),
+        ({"headers": {"Authorization": f"Bearer ${{TOKEN}}${{OTHER:-{SECRET}}}"}}, "headers.Authorization"),
+        ({"headers": {"Authorization": f"${{TOKEN}}{SECRET}"}}, "headers.Authorization"),
+        ({"headers": {"Authorization": f"{SECRET} ${{TOKEN}}"}}, "headers.Authorization"),
+        ({"headers": {"Authorization": f"Bearer {SECRET} ${{TOKEN}}"}}, "headers.Authorization"),
+        ({"headers": {"Authorization": "Bearer $TOKEN"}}, "headers.Authorization"),
+        ({"env": {"GITHUB_TOKEN": SECRET}}, "env.GITHUB_TOKEN"),
+        ({"env": {"OPENAI_API_KEY": SECRET}}, "env.OPENAI_API_KEY"),
+        ({"env": {"DB_PASSWORD": SECRET}}, "env.DB_PASSWORD"),
+        ({"env": {"token": SECRET}}, "env.token"),
+    ],
+)
+def test_a_tool_servers_secret_is_not_written_down(fields: dict[str, Any], path: str):
+    with pytest.raises(InvalidRequest) as refusal:
+        parse(tool_server(**fields))
+    assert refusal.value.message == f"config.mcp_servers.it.{path} would put a secret into the store."
+    assert "${NAME}" in refusal.value.hint
+    assert SECRET not in str(refusal.value.as_dict())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"args": ["--key", "sk-" + "abcd1234" * 4]},
+        {"env": {"WHATEVER": "ghp_" + "abcd1234" * 4}},
+        {"headers": {"X-Whatever": "Bearer sk-" + "abcd1234" * 4}},
+        {"headers": {"X-Whatever": "${KEY:-sk-" + "abcd1234" * 4 + "}"}},
+    ],
+)
+def test_what_looks_like_a_key_is_refused_wherever_it_stands(fields: dict[str, Any]):
+    with pytest.raises(InvalidRequest, match=r"^config\.mcp_servers\.it\..* holds what looks like a key\.$") as refusal:
+        parse(tool_server(**fields))
+    assert "abcd1234" not in str(refusal.value.as_dict())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"headers": {"Authorization": "Bearer ${TOKEN}"}},
+        {"headers": {"Authorization": "${AUTHORIZATION}"}},
+        {"headers": {"Authorization": "Basic  ${USER}${PASSWORD}"}},
+        {"headers": {"X-Api-Key": "${KEY:-}"}},
+        {"headers": {"X-Team": "blue"}},
+        {"env": {"GITHUB_TOKEN": "${GITHUB_TOKEN}"}},
+        {"env": {"GITHUB_TOKEN": ""}},
+        {"env": {"LANG": "C", "TOKENIZER": "o200k"}},
+        {"args": ["--token", "${TOKEN}"]},
+    ],
+)
+def test_a_secret_that_is_only_named_is_fine(fields: dict[str, Any]):
+    server = parse(tool_server(**fields)).mcp_servers["it"]
+    assert server.model_dump(mode="json", include=set(fields)) == fields
+
+
+def test_the_name_of_a_keys_variable_is_no_key():
+    config = parse({"providers": {"openai": {"api_key_env": "OUR_KEY"}}})
+    assert config.providers.openai.api_key_env == "OUR_KEY"
+    with pytest.raises(InvalidRequest, match=r"^config\.providers\.openai\.api_key would put a secret"):
+        parse({"providers": {"openai": {"api_key": SECRET}}})
+
+
 # ── generations ──
 
 
@@ -242,17 +564,37 @@ def test_no_generation_is_negative():
 # ── what an explanation says ──
 
 
-@pytest.mark.parametrize(("section", "name"), KEYS)
+@pytest.mark.parametrize("key", SET)
 @pytest.mark.parametrize("wrong", [["told-in-confidence"], {"told-in-confidence": 1}, "told-in-confidence" * 20_000])
-def test_an_explanation_says_where_and_why_never_the_value(section: str, name: str, wrong: Any):
+def test_an_explanation_says_where_and_why_never_the_value(key: str, wrong: Any):
     try:
-        Config.model_validate({section: {name: wrong}})
+        Config.model_validate(document(key, wrong))
     except ValidationError as exc:
         said = explain(exc, Config)
-        assert said.startswith(f"{section}.{name}: ")
-        assert "told-in-confidence" not in said
+        if (key, wrong) == ("agent.mcp_servers", ["told-in-confidence"]):  # a name, as keys are
+            assert said == "agent.mcp_servers names what mcp_servers has not: told-in-confidence"
+        else:
+            assert said.startswith(f"{key}: ")
+            assert "told-in-confidence" not in said
     else:
-        assert name in ("model", "provider", "system_prompt", "provider_params")
+        takes = {
+            list: {"self_hosted.one.models"},
+            dict: {"agent.provider_params"},
+            str: {"agent.provider", "agent.system_prompt"},
+        }
+        assert key in takes[type(wrong)]
+
+
+def test_an_explanation_of_a_wrong_variable_says_its_name_and_not_its_value():
+    with pytest.raises(ValidationError) as wrong:
+        Config.model_validate({"mcp_servers": {"it": {"command": "x", "env": {"A": ["told-in-confidence"]}}}})
+    assert explain(wrong.value, Config) == "mcp_servers.it.env.A: Input should be a valid string"
+
+
+def test_an_explanation_of_settings_knows_the_keys_of_their_servers_too():
+    with pytest.raises(ValidationError) as wrong:
+        Settings.model_validate({"mcp_servers": {"it": {"command": "x", "arg": []}}})
+    assert explain(wrong.value, Settings) == "unknown key 'mcp_servers.it.arg' (did you mean 'args'?)"
 
 
 def test_an_explanation_of_a_wrong_section_does_not_repeat_it():
@@ -266,25 +608,37 @@ def test_an_explanation_of_a_wrong_section_does_not_repeat_it():
 
 
 def test_the_sections_are_those_of_the_document():
-    assert {name: field.annotation for name, field in Config.model_fields.items()} == SECTIONS
+    named = {"self_hosted": dict[ServerName, SelfHostedConfig], "mcp_servers": dict[ServerName, ToolServer]}
+    assert {name: field.annotation for name, field in Config.model_fields.items()} == SECTIONS | named
+    vendors = {"anthropic": ProviderConfig, "openai": ProviderConfig, "gemini": GeminiConfig}
+    assert {name: field.annotation for name, field in ProvidersConfig.model_fields.items()} == vendors
 
 
-@pytest.mark.parametrize(("section", "name"), KEYS)
-def test_every_key_has_a_default_that_is_within_its_own_range(section: str, name: str):
-    default = SECTIONS[section].model_fields[name].get_default(call_default_factory=True)
-    assert getattr(parse({section: {name: default}}), section) == SECTIONS[section]()
+def test_every_key_is_tried():
+    assert sorted(SET) == sorted(FIELDS)
 
 
-@pytest.mark.parametrize(("section", "name"), KEYS)
-def test_every_key_is_described_in_a_sentence(section: str, name: str):
-    description = SECTIONS[section].model_fields[name].description
-    assert description, f"{section}.{name} has no description"
+@pytest.mark.parametrize("key", [key for key in SET if not FIELDS[key].is_required()])
+def test_every_key_has_a_default_that_is_within_its_own_range(key: str):
+    default = FIELDS[key].get_default(call_default_factory=True)
+    section = key.partition(".")[0]
+    least = Config() if section in SECTIONS else parse({section: {"one": ONE[section]}})
+    assert parse(document(key, default)) == least
+
+
+@pytest.mark.parametrize("key", SET)
+def test_every_key_is_described_in_a_sentence(key: str):
+    description = FIELDS[key].description
+    assert description, f"{key} has no description"
     assert description.endswith(".")
 
 
-@pytest.mark.parametrize(("section", "name"), KEYS)
-def test_every_key_can_be_set_and_changes_the_config(section: str, name: str):
-    words: dict[str, Any] = {"model": "m", "provider": "demo", "system_prompt": "Hi", "provider_params": {"a": 1}}
-    value = words.get(name, 7 if "retries" in name or "steps" in name else 100)
-    assert getattr(getattr(parse({section: {name: value}}), section), name) == value
-    assert parse({section: {name: value}}) != Config()
+@pytest.mark.parametrize("key", SET)
+def test_every_key_can_be_set_and_changes_the_config(key: str):
+    section = key.partition(".")[0]
+    servers = {name: ONE["mcp_servers"] for name in SET["agent.mcp_servers"]}
+    least = parse({"mcp_servers": servers} | ({section: {"one": ONE[section]}} if section in NAMED else {}))
+    config = parse({"mcp_servers": servers} | document(key, SET[key]))
+    assert at(config, key) == (tuple(SET[key]) if isinstance(SET[key], list) else SET[key])
+    assert config != least
+    assert Config.model_validate_json(config.model_dump_json()) == config

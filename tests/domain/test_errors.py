@@ -12,7 +12,7 @@ DESIGNED = {
     *("not_waiting", "tool_results_mismatch", "idempotency_conflict", "generation_conflict", "backend_mismatch"),
     *("realm_not_found", "stream_not_found", "model_unknown", "provider_unauthenticated", "provider_unavailable"),
     *("provider_rejected", "budget_exhausted", "permission_denied", "limit_exceeded", "schema_invalid"),
-    *("store_unavailable", "corrupt", "internal"),
+    *("tool_server_unavailable", "store_unavailable", "corrupt", "internal"),
 }
 PARENTS = {"MeerkatError", "NotFound", "Conflict", "Unavailable"}
 """Never raised themselves, so without a code of their own."""
@@ -73,7 +73,12 @@ def test_relatives_share_their_http_status_and_exit_code_and_only_they():
 
 def test_only_what_may_be_better_next_time_is_retryable():
     retryable = {error.code for error in tree() if error.retryable and error.__name__ not in PARENTS}
-    assert retryable == {"session_busy", "provider_unavailable", "store_unavailable"}
+    assert retryable == {"session_busy", "provider_unavailable", "tool_server_unavailable", "store_unavailable"}
+
+
+@pytest.mark.parametrize("name", ["ProviderUnavailable", "ToolServerUnavailable", "StoreUnavailable"])
+def test_what_is_not_there_for_now_is_a_503_and_exit_8(name: str):
+    assert TABLE[name][1:] == (503, 8)
 
 
 def test_an_error_shows_its_code_and_message_then_what_is_known_beyond():

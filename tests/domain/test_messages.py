@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from meerkat_mcp.domain.messages import (
     AssistantMessage,
+    Image,
     Message,
     Reasoning,
     Text,
@@ -32,6 +33,7 @@ USAGES = st.builds(
     reasoning_tokens=TOKENS,
     cost_usd=st.none() | st.floats(0, 1e6),
 )
+PICTURE = Image(mime_type="image/png", data="iVBORw0KGgo=")
 CALLS = (ToolCall(tool_use_id="1", tool_name="a", args={}), ToolCall(tool_use_id="2", tool_name="b", args={"x": None}))
 
 
@@ -77,9 +79,16 @@ def test_free_is_known_and_not_known_is_not_free():
     assert (Usage() + Usage()).cost_usd is None
 
 
-def test_what_is_cached_counts_and_reasoning_is_part_of_the_output():
-    used = Usage(input_tokens=1, output_tokens=20, cache_read_tokens=300, cache_write_tokens=4000, reasoning_tokens=9)
+def test_what_is_cached_is_part_of_the_input_and_reasoning_part_of_the_output():
+    used = Usage(
+        input_tokens=4301, output_tokens=20, cache_read_tokens=300, cache_write_tokens=4000, reasoning_tokens=9
+    )
     assert used.total_tokens == 4321
+
+
+@given(USAGES)
+def test_the_total_is_what_was_read_and_what_was_written_and_nothing_twice(a: Usage):
+    assert a.total_tokens == a.input_tokens + a.output_tokens
 
 
 # ── messages ──
@@ -102,8 +111,10 @@ def test_a_message_without_blocks_says_nothing():
         UserMessage(text="Hi"),
         AssistantMessage(blocks=(Text(text="Hello"), *CALLS), provider="demo", model="m", items=({"a": None},)),
         ToolMessage(results=(ToolResult(tool_use_id="1", content="Rain", is_error=True),)),
+        ToolMessage(results=(ToolResult(tool_use_id="1", content="", images=(PICTURE,)),)),
+        AssistantMessage(blocks=(ToolCall(tool_use_id="1", tool_name="a", args={}, malformed='{"x":'),)),
     ],
-    ids=lambda message: message.role,
+    ids=["user", "assistant", "tool", "tool with a picture", "malformed call"],
 )
 def test_a_message_is_known_by_its_role_when_it_is_read_again(message: Message):
     assert TypeAdapter[Message](Message).validate_json(message.model_dump_json()) == message

@@ -1,6 +1,6 @@
 """A session's choices, and budgets that can only get stricter."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from meerkat_mcp.domain.messages import ToolDefinition
-from meerkat_mcp.domain.settings import Budget, Settings
+from meerkat_mcp.domain.servers import ToolServer
+from meerkat_mcp.domain.settings import STRICTNESS, Budget, PermissionMode, Settings, strictest
 
 BUDGETS = st.builds(
     Budget,
@@ -63,6 +64,39 @@ def test_a_budget_of_nothing_is_a_mistake(wrong: dict[str, Any]):
         Budget(**wrong)
 
 
+# ── permission modes ──
+
+MODES = st.sampled_from(get_args(PermissionMode))
+
+
+def test_the_modes_are_ordered_from_the_strictest_on():
+    assert STRICTNESS == ("readonly", "ask", "auto") == get_args(PermissionMode)
+
+
+@pytest.mark.parametrize(
+    ("modes", "strict"),
+    [
+        (("auto",), "auto"),
+        (("auto", "ask"), "ask"),
+        (("ask", "auto"), "ask"),
+        (("auto", "readonly"), "readonly"),
+        (("readonly", "ask"), "readonly"),
+        (("auto", "ask", "readonly"), "readonly"),
+        (("ask", "ask"), "ask"),
+    ],
+)
+def test_the_strictest_mode_lets_least_run(modes: tuple[PermissionMode, ...], strict: PermissionMode):
+    assert strictest(*modes) == strict
+
+
+@given(st.lists(MODES, min_size=1, max_size=4), MODES)
+def test_another_mode_can_only_make_it_stricter(modes: list[PermissionMode], other: PermissionMode):
+    assert STRICTNESS.index(strictest(*modes, other)) <= STRICTNESS.index(strictest(*modes))
+    assert strictest(*modes, other) in (*modes, other)
+
+
+# ── settings ──
+
 FULL = Settings(
     model="m",
     provider="demo",
@@ -73,6 +107,8 @@ FULL = Settings(
     max_steps=6,
     output_schema={"type": "object"},
     tools=(ToolDefinition(name="t", description="d"),),
+    mcp_servers={"files": ToolServer(command="files", args=("--root", "${HOME}")), "shared": None},
+    permission_mode="readonly",
     budget=Budget(max_tokens=9),
 )
 
@@ -96,6 +132,28 @@ def test_a_change_to_what_already_is_gives_an_equal_value(name: str):
 
 def test_no_change_is_no_change():
     assert FULL.changed() == FULL
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"permission_mode": "always"},
+        {"mcp_servers": {"a b": None}},
+        {"mcp_servers": {"": None}},
+        {"mcp_servers": {"x" * 33: None}},
+        {"mcp_servers": {"files": {}}},
+        {"mcp_servers": {"files": {"command": "a", "url": "https://tools.example"}}},
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(wrong: dict[str, Any]):
+    with pytest.raises(ValidationError):
+        FULL.changed(**wrong)
+
+
+def test_no_servers_at_all_is_another_choice_than_those_of_the_realm():
+    assert Settings().mcp_servers is None
+    assert FULL.changed(mcp_servers={}).mcp_servers == {}
+    assert Settings(mcp_servers={}) != Settings()
 
 
 def test_a_change_to_what_there_is_not_is_refused():

@@ -529,11 +529,17 @@ async def test_without_a_schema_a_plain_prompt_leaves_the_script_behind():
 # ── compaction ──
 
 
+def asked_to_summarise(chat: "Chat") -> str:
+    """What a compaction asks: the conversation as text."""
+    told = "\n\n".join(f"## {message.role}\n{getattr(message, 'text', '')}" for message in chat.messages)
+    return f"{SUMMARY_REQUEST} for yourself.\n\n<conversation>\n{told}\n</conversation>"
+
+
 async def test_a_summary_lists_the_prompts_and_holds_what_was_told():
     chat = Chat(output_schema=POINT)
     await chat.say("My name is Ada.")
     await chat.say("[[bad_json 5]]")
-    summary = await chat.say(f"{SUMMARY_REQUEST} for yourself.")
+    summary = await Chat().say(asked_to_summarise(chat))
     assert summary.splitlines()[1:] == ["- My name is Ada.", "- [bad_json 5]"]
     after = Chat()
     said = await after.say(f"Summary of the conversation so far:\n\n{summary}")
@@ -545,7 +551,7 @@ async def test_a_summary_lists_the_prompts_and_holds_what_was_told():
 async def test_a_summary_is_bounded_and_keeps_the_first_and_the_newest_prompts():
     chat = Chat()
     chat.messages = [UserMessage(text=f"prompt {number} " + "x " * 200) for number in range(1_000)]
-    summary = await chat.say(SUMMARY_REQUEST)
+    summary = await Chat().say(asked_to_summarise(chat))
     assert len(summary) <= 2_000
     assert "980 more left out" in summary
     assert "- prompt 0 " in summary
@@ -556,15 +562,15 @@ async def test_a_summary_never_carries_a_directive():
     chat = Chat()
     await chat.say("[[[[say [[say x]]]]")
     await chat.say("[[unknown]] [[fail crash")
-    summary = await chat.say(SUMMARY_REQUEST)
+    summary = await Chat().say(asked_to_summarise(chat))
     assert "[[" not in summary
 
 
 # ── the catalogue and the page ──
 
 
-def test_there_is_one_model_and_it_is_free():
-    (model,) = provider.models()
+async def test_there_is_one_model_and_it_is_free():
+    (model,) = await provider.models()
     assert (model.model, model.provider, model.input_usd, model.output_usd) == ("demo", "demo", 0, 0)
     assert model.context_tokens
 

@@ -212,7 +212,7 @@ async def test_a_resume_with_a_key_is_recognised_too(realm):
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        ({"model": "gpt-0"}, ModelUnknown),
+        ({"model": "nonesuch"}, ModelUnknown),
         ({"provider": "nobody"}, InvalidRequest),
         ({"output_schema": {"type": "no such type"}}, SchemaInvalid),
         ({"output_schema": {"$ref": "https://example.com/schema"}}, SchemaInvalid),

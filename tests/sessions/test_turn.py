@@ -6,7 +6,7 @@ from meerkat_mcp.domain.messages import ToolCall, ToolResult, Usage
 from meerkat_mcp.domain.settings import Budget
 from meerkat_mcp.providers.base import Model, Piece, Reply, Whole
 from meerkat_mcp.realms import choose, open_realm
-from meerkat_mcp.sessions.plan import Providers
+from meerkat_mcp.sessions.providers import Providers, Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -153,14 +153,14 @@ async def test_a_realm_that_closes_ends_its_turns(tmp_path):
 class Scripted:
     """A model that says what a test wants, also what no well-behaved one says."""
 
-    name = "scripted"
+    name = "demo"
 
     def __init__(self, *replies):
         self._replies = list(replies)
         self.requests = []
 
-    def models(self):
-        return (Model(model="scripted", provider="scripted"),)
+    async def models(self):
+        return (Model(model="demo", provider="demo"),)
 
     async def reply(self, request):
         self.requests.append(request)
@@ -170,7 +170,7 @@ class Scripted:
 
 
 def use(realm, provider):
-    realm.sessions.providers = Providers({provider.name: provider})
+    realm.sessions.providers = Providers({"demo": Wire(lambda _: provider)}, lookup=lambda _: None)
 
 
 DONE = Reply(stop_reason="end", usage=Usage(input_tokens=1, output_tokens=1))
@@ -204,6 +204,7 @@ async def test_known_and_unknown_calls_of_one_step_keep_their_order(realm):
 
 
 async def test_a_stream_without_an_end_is_a_failure(realm):
+    await realm.set_config({"retry": {"attempts": 1}})
     use(realm, Scripted([Piece(kind="text", text="half")]))
     _, broken = await run(realm, "go")
     assert (broken.status, broken.text) == ("failed", "half")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from meerkat_mcp.domain.events import Event, Recorded, SessionCreated, TextComplete, TextDelta, encode, place
+from meerkat_mcp.domain.events import Event, SessionCreated, TextComplete, TextDelta
+from meerkat_mcp.domain.recorded import Recorded, encode, place
 from meerkat_mcp.domain.session import SHOWN, Session, advance
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.stores.base import Append, Claim, Store

@@ -12,6 +12,7 @@ from stores.conftest import Log, OpenStore
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import GenerationConflict, SessionNotFound
 from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.stores.base import Append, Claim, Cursor, KeyTaken, Selection, SequenceConflict, Store, Stream
 
@@ -48,7 +49,7 @@ def claim(key: str = "key", *, session_id: str = "s-1", turn_id: str = "t-1") ->
     return Claim(key=key, digest=f"digest of {key}", session_id=session_id, turn_id=turn_id, created_ms=5)
 
 
-def seqs(events: Sequence[e.Recorded]) -> list[int]:
+def seqs(events: Sequence[Recorded]) -> list[int]:
     return [recorded.seq for recorded in events]
 
 

@@ -24,6 +24,7 @@ from stores.conftest import Log, OpenSQLite
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import Corrupt, Internal, SessionNotFound, StoreUnavailable
 from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.stores import sqlite_file, sqlite_instances, sqlite_library, sqlite_writer
 from meerkat_mcp.stores.base import Append, Claim, KeyTaken, Selection, SequenceConflict, Stream
 from meerkat_mcp.stores.filelock import FileLock
@@ -641,7 +642,7 @@ async def test_who_reads_on_and_on_lets_others_in_between(sqlite: SQLiteStore) -
     async def other() -> None:
         others.append(len(read))
 
-    read: list[e.Recorded] = []
+    read: list[Recorded] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(other)
         while page := await sqlite.read("s-1", after=read[-1].seq if read else 0, limit=1):

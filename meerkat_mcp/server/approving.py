@@ -1,0 +1,127 @@
+"""Asking the person in front of a host about a tool call, where the host can ask.
+
+That a turn waits for a yes is in the log, and stays there when nobody can be asked. A host of the 2025 era is asked
+by a request of ours while its call waits; one of 2026 gets the questions as the call's result, and calls again with
+the answers and the state that we gave it, which the SDK seals.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from mcp.server.mcpserver import Context
+from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from pydantic import BaseModel, Field, ValidationError
+
+from meerkat_mcp.domain.errors import InvalidRequest, NotWaiting, ToolResultsMismatch
+from meerkat_mcp.domain.messages import ToolCall
+from meerkat_mcp.realms import Realm
+from meerkat_mcp.server.surface import InputNeeded
+from meerkat_mcp.sessions.claims import Started
+from meerkat_mcp.sessions.decisions import Approval
+
+MODERN = "2026-07-28"
+ARGS_CHARS_MAX = 2_000
+"""Of a call's arguments, in a question: a person reads it. The whole call is in the log."""
+
+
+class _Form(BaseModel):
+    decision: Literal["approve", "deny"]
+    reason: str = Field(default="", max_length=2000)
+
+
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "decision": {"type": "string", "title": "Allow this call?", "enum": ["approve", "deny"]},
+        "reason": {
+            "type": "string",
+            "title": "Reason",
+            "description": "For the model, if you deny.",
+            "maxLength": 2000,
+        },
+    },
+    "required": ["decision"],
+}
+
+
+def can_ask(context: Context[Any, Any]) -> bool:
+    """Whether the host says that it can put a form before a person."""
+    capabilities = context.client_capabilities
+    elicitation = capabilities.elicitation if capabilities is not None else None
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+async def ask(context: Context[Any, Any], session_id: str, turn_id: str, calls: Sequence[ToolCall]) -> list[Approval]:
+    """What a person says to each call; fewer when a question was closed without an answer.
+
+    Raises:
+        InputNeeded: a host of 2026 has to call again with the answers.
+    """
+    if (context.protocol_version or "") >= MODERN:
+        state = json.dumps({"session_id": session_id, "turn_id": turn_id})
+        questions = {call.tool_use_id: _question(call) for call in calls}
+        raise InputNeeded(InputRequiredResult(input_requests={**questions}, request_state=state))
+    decided: list[Approval] = []
+    for call in calls:
+        answer = await context.session.elicit_form(
+            message=_wording(call), requested_schema=_FORM, related_request_id=context.request_id
+        )
+        approval = _approval(call.tool_use_id, answer)
+        if approval is None:
+            break
+        decided.append(approval)
+    return decided
+
+
+async def answered(realm: Realm, context: Context[Any, Any]) -> Started | None:
+    """The turn that this call brings answers to, once they are recorded; None: it is a new call.
+
+    Raises:
+        InvalidRequest: the state is none of ours.
+    """
+    if context.request_state is None:
+        return None
+    try:
+        state = json.loads(context.request_state)
+        session_id, turn_id = str(state["session_id"]), str(state["turn_id"])
+    except (ValueError, KeyError, TypeError):
+        raise InvalidRequest("The request state is none of ours.", hint="Call again without it.") from None
+    answers = context.input_responses or {}
+    given = [_approval(key, answer) for key, answer in answers.items() if isinstance(answer, ElicitResult)]
+    await decide(realm, session_id, [approval for approval in given if approval is not None])
+    return Started(session_id, turn_id)
+
+
+async def decide(realm: Realm, session_id: str, decided: Sequence[Approval]) -> bool:
+    """Record what a person said, if that answers all; whether it was taken. Somebody else may have been first."""
+    if not decided:
+        return False
+    try:
+        await realm.sessions.resume(session_id, approvals=decided, approved_by="elicitation")
+    except (NotWaiting, ToolResultsMismatch):
+        return False
+    return True
+
+
+def _question(call: ToolCall) -> ElicitRequest:
+    return ElicitRequest(params=ElicitRequestFormParams(message=_wording(call), requested_schema=_FORM))
+
+
+def _wording(call: ToolCall) -> str:
+    args = json.dumps(call.args, ensure_ascii=False)
+    shown = args if len(args) <= ARGS_CHARS_MAX else f"{args[:ARGS_CHARS_MAX]} … ({len(args)} characters)"
+    return f"The agent wants to call {call.tool_name} with {shown}"
+
+
+def _approval(tool_use_id: str, answer: ElicitResult) -> Approval | None:
+    """A person's answer. To decline is to deny; a closed form is no answer, and the turn waits on."""
+    if answer.action == "cancel":
+        return None
+    if answer.action == "decline":
+        return Approval(tool_use_id, "deny")
+    try:
+        form = _Form.model_validate(answer.content or {})
+    except ValidationError:
+        return None
+    return Approval(tool_use_id, form.decision, form.reason)
