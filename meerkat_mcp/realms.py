@@ -6,6 +6,7 @@ they are needed, so that listing sessions never loads a provider.
 
 import hashlib
 import json
+import logging
 import os
 import socket
 from collections.abc import AsyncGenerator, Iterator
@@ -23,7 +24,7 @@ from meerkat_mcp.domain.errors import Corrupt, InvalidRequest, RealmNotFound, St
 from meerkat_mcp.domain.events import Owner
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import MANIFEST_VERSION, Backend, Manifest, check_pin, checked_backend, checked_id
-from meerkat_mcp.domain.settings import PermissionMode
+from meerkat_mcp.domain.settings import TOOL_RESULT_CHARS_MAX, PermissionMode
 from meerkat_mcp.providers.base import Access, Provider
 from meerkat_mcp.providers.wire import Http
 from meerkat_mcp.sessions.clock import Clock, SystemClock
@@ -43,6 +44,8 @@ MANIFEST_NAME = "realm_manifest.json"
 STATE_ROOT_VARIABLE = "MEERKAT_STATE_ROOT"
 REALM_VARIABLE = "MEERKAT_REALM"
 CLOSE_WAIT_S = 1.0
+TALKATIVE = ("httpx2", "anthropic", "openai", "google_genai")
+"""Loggers of libraries that write addresses, prompts or keys: they say no more than warnings, whatever we say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,8 @@ async def open_realm(
         RealmNotFound, BackendMismatch, StoreUnavailable, Corrupt.
     """
     clock = clock or SystemClock()
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     manifest = _materialize(choice, clock, must_exist=must_exist)
     store = await _open_store(manifest, choice.folder, clock)
     raised: Exception | None = None
@@ -249,7 +254,7 @@ def _wire(manifest: Manifest, choice: RealmChoice, store: Store, clock: Clock) -
 def _tool_servers() -> RunningToolServers:
     from meerkat_mcp.tools.remote import McpToolServers
 
-    return McpToolServers(os.environ.get)
+    return McpToolServers(os.environ.get, chars_max=TOOL_RESULT_CHARS_MAX)
 
 
 def _wires(http: Http) -> dict[str, Wire]:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticSerializationError
 from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest, LimitExceeded
 from meerkat_mcp.domain.messages import JsonObject, Value, legible
 from meerkat_mcp.domain.servers import REFERENCE, SERVERS_MAX, ServerName, ToolServer
-from meerkat_mcp.domain.settings import PROMPT_CHARS_MAX, Budget, PermissionMode
+from meerkat_mcp.domain.settings import PROMPT_CHARS_MAX, TOOL_RESULT_CHARS_MAX, Budget, PermissionMode
 
 CONFIG_BYTES_MAX = 262_144
 
@@ -43,7 +43,9 @@ class LimitsConfig(Value):
     max_concurrent_turns: int = Field(default=32, ge=1, le=10_000, description="Turns at once in one process.")
     max_queued_prompts: int = Field(default=16, ge=0, le=1000, description="Prompts waiting in one session.")
     max_prompt_chars: int = Field(default=PROMPT_CHARS_MAX, ge=1, le=PROMPT_CHARS_MAX, description="Longest prompt.")
-    max_tool_result_chars: int = Field(default=200_000, ge=100, le=10_000_000, description="Longest tool result.")
+    max_tool_result_chars: int = Field(
+        default=200_000, ge=100, le=TOOL_RESULT_CHARS_MAX, description="Longest tool result."
+    )
     delta_interval_ms: int = Field(default=50, ge=1, le=1000, description="How often text in the making is written.")
     stream_idle_s: float = Field(default=86_400, ge=60, le=31_536_000, description="Life of an idle event stream.")
 

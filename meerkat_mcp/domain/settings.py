@@ -9,6 +9,7 @@ from meerkat_mcp.domain.servers import ServerName, ToolServer
 
 PROMPT_CHARS_MAX = 1_000_000
 TOOLS_MAX = 128
+TOOL_RESULT_CHARS_MAX = 10_000_000
 LABELS_MAX = 32
 LABEL_CHARS_MAX = 200
 TITLE_CHARS_MAX = 200

@@ -12,6 +12,7 @@ from meerkat_mcp.domain.settings import (
     LABELS_MAX,
     PROMPT_CHARS_MAX,
     TITLE_CHARS_MAX,
+    TOOL_RESULT_CHARS_MAX,
     TOOLS_MAX,
     Budget,
     Labels,
@@ -19,7 +20,6 @@ from meerkat_mcp.domain.settings import (
 )
 from meerkat_mcp.sessions.decisions import Approval
 
-TOOL_RESULT_CHARS_MAX = 10_000_000
 TEXT_CHARS = 40_000
 """How much text a result has unless its caller says otherwise: about 10,000 tokens, well under hosts' limits."""
 

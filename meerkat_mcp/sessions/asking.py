@@ -61,6 +61,7 @@ async def ask(
         provider=answering.provider.name,
         model=answering.model,
         max_tokens=request.max_tokens,
+        base_url=answering.base_url,
     ) as span:
         attempt = 1
         while True:

@@ -21,10 +21,11 @@ Window = Callable[[], Awaitable[int | None]]
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Who makes a model call: the provider, its model, and how long one call may take."""
+    """Who makes a model call: the provider, its model, where it is, and how long one call may take."""
 
     provider: Provider
     model: str
+    base_url: str
     call_timeout_s: float
 
 
@@ -110,7 +111,9 @@ def _realm_params(choice: Choice, config: Config, providers: Providers) -> JsonO
 
 
 def _answering(choice: Choice, config: Config, providers: Providers) -> Answering:
-    return Answering(providers.open(choice, config), choice.model, providers.patience_s(choice, config))
+    provider = providers.open(choice, config)
+    base_url, call_timeout_s = providers.reach(choice, config)
+    return Answering(provider, choice.model, base_url, call_timeout_s)
 
 
 def _servers(settings: Settings, config: Config) -> dict[str, ToolServer]:

@@ -161,10 +161,12 @@ class Providers:
         """
         return self._opened(choice.provider, self._access(choice, config))
 
-    def patience_s(self, choice: Choice, config: Config) -> float:
-        """How long one model call may take."""
+    def reach(self, choice: Choice, config: Config) -> tuple[str, float]:
+        """Where a provider is, and how many seconds one model call may take."""
         reached = _reached(choice, config)
-        return reached.call_timeout_s if reached is not None else float("inf")
+        if reached is None:
+            return "", float("inf")
+        return reached.base_url or self.wires[choice.provider].base_url, reached.call_timeout_s
 
     async def close(self) -> None:
         """Close what was opened."""

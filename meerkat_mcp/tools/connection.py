@@ -45,7 +45,7 @@ class Expired:
 class Live:
     """A running server: what it lists, and calls to it. Answers in words are problems, with secrets still in them."""
 
-    def __init__(self, link: Child | Web, mode: Literal["auto", "legacy"], version: str) -> None:
+    def __init__(self, link: Child | Web, mode: Literal["auto", "legacy"]) -> None:
         self.link = link
         self.expired = anyio.Event()
         self.client = Client(
@@ -184,14 +184,11 @@ class Live:
 class Connection:
     """A tool server that turns share. Whatever goes wrong is an answer in words, without secrets."""
 
-    def __init__(
-        self, definition: ToolServer, secrets: Secrets, *, idle_s: float, version: str, on_rest: Callable[[], None]
-    ) -> None:
+    def __init__(self, definition: ToolServer, secrets: Secrets, *, idle_s: float, on_rest: Callable[[], None]) -> None:
         self.users = 0
         self._definition = definition
         self._secrets = secrets
         self._idle_s = idle_s
-        self._version = version
         self._on_rest = on_rest
         self._released_s = anyio.current_time()
         self._link = self._new_link()
@@ -268,7 +265,7 @@ class Connection:
             # A few servers end when the first thing they are asked is not the handshake of old: try that as well.
             for mode in ("legacy", "auto") if self._legacy else ("auto", "legacy"):
                 link = self._link = self._new_link()
-                failure = await self._serve(Live(link, mode, self._version), starting, until_s)
+                failure = await self._serve(Live(link, mode), starting, until_s)
                 if failure is None or not link.died:
                     break
             if failure is not None or link.died:

@@ -27,8 +27,7 @@ _Key: TypeAlias = tuple[object, ...]
 
 
 class McpToolServers:
-    """See `ToolServers`. `lookup` tells the value of an environment variable that a definition names; `version` is
-    ours, for servers that ask who calls.
+    """See `ToolServers`. `lookup` tells the value of an environment variable that a definition names.
 
     `run` must be running: the servers live in its task group, and end with it.
     """
@@ -38,7 +37,6 @@ class McpToolServers:
         lookup: Callable[[str], str | None],
         *,
         idle_s: float = IDLE_S,
-        version: str = "0",
         image_bytes_max: int = content.IMAGE_BYTES_MAX,
         chars_max: int = content.CHARS_MAX,
     ) -> None:
@@ -46,7 +44,6 @@ class McpToolServers:
         self.image_bytes_max = image_bytes_max
         self.chars_max = chars_max
         self._idle_s = idle_s
-        self._version = version
         self._connections: dict[_Key, Connection] = {}
         self._tasks: TaskGroup | None = None
 
@@ -88,7 +85,6 @@ class McpToolServers:
                 meant,
                 Secrets(definition, self.lookup),
                 idle_s=self._idle_s,
-                version=self._version,
                 on_rest=lambda: self._forget(key, known),
             )
         known.users += 1

@@ -1,14 +1,16 @@
 """The table of what may come when, what each event does to a session, and what no order of events can break."""
 
+from itertools import permutations
+
 import pytest
-from domain.samples import CALL, OTHER_OWNER, OWNER, SAMPLES, USAGE, WAYS, Log, log_in, samples
+from domain.samples import CALL, OTHER_OWNER, OURS, OWNER, SAMPLES, USAGE, WAYS, Log, log_in, samples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest, MeerkatError, NotWaiting, SessionArchived, SessionBusy
-from meerkat_mcp.domain.messages import Usage
+from meerkat_mcp.domain.messages import ToolCall, Usage
 from meerkat_mcp.domain.session import ACCEPTS, SHOWN, Queued, Session, State, advance
 from meerkat_mcp.domain.settings import Settings
 
@@ -33,6 +35,10 @@ TABLE = """
     tool_call_requested     invalid  invalid  ok       invalid  invalid  archived
     tool_execution_started  invalid  invalid  ok       invalid  invalid  archived
     tool_execution_completed invalid unasked  ok       ok       ok       archived
+    tool_server_failed      invalid  invalid  ok       invalid  invalid  archived
+    approval_requested      invalid  invalid  ok       invalid  invalid  archived
+    approval_resolved       invalid  unasked  unasked  unasked  ok       archived
+    retrying                invalid  invalid  ok       invalid  invalid  archived
     step_completed          invalid  invalid  ok       invalid  invalid  archived
     output_rejected         invalid  invalid  ok       invalid  invalid  archived
     budget_warning          invalid  invalid  ok       invalid  invalid  archived
@@ -43,6 +49,7 @@ TABLE = """
     turn_limit_reached      invalid  invalid  ok       invalid  invalid  archived
     turn_failed             invalid  invalid  ok       invalid  invalid  archived
     history_compacted       invalid  invalid  ok       invalid  invalid  archived
+    compaction_failed       invalid  invalid  ok       invalid  invalid  archived
 """
 REFUSALS: dict[str, type[MeerkatError]] = {
     "invalid": InvalidRequest,
@@ -125,11 +132,26 @@ def test_busy_names_the_turn_its_owner_and_since_when():
     }
 
 
-def test_a_waiting_session_asks_for_tool_results_not_for_patience():
-    with pytest.raises(SessionBusy, match="waits for tool results in turn turn_1") as refusal:
+def test_a_waiting_session_asks_for_what_is_pending_not_for_patience():
+    with pytest.raises(SessionBusy, match=r"^Session session is waiting in turn turn_1\.$") as refusal:
         log_in("waiting").add(SAMPLES["turn_started"])
-    assert "tool_results" in refusal.value.hint
+    assert refusal.value.hint == "Bring what is pending with meerkat_resume, or end the turn with meerkat_interrupt."
     assert refusal.value.retry_after_s is None
+
+
+@pytest.mark.parametrize("state", ["idle", "running", "stopping"])
+@pytest.mark.parametrize("name", ["approval_resolved", "turn_resumed"])
+def test_nobody_decides_on_what_does_not_wait(state: State, name: str):
+    said = r"^Session session waits for no tool results or approvals\.$"
+    with pytest.raises(NotWaiting, match=said) as refusal:
+        log_in(state).add(SAMPLES[name])
+    assert refusal.value.code == "not_waiting"
+
+
+@pytest.mark.parametrize("name", ["approval_resolved", "turn_resumed", "tool_execution_completed"])
+def test_an_archived_session_has_to_be_restored_before_anybody_asks_what_it_waits_for(name: str):
+    with pytest.raises(SessionArchived):
+        log_in("archived").add(SAMPLES[name])
 
 
 def test_an_archived_session_says_how_to_bring_it_back():
@@ -183,9 +205,18 @@ def test_a_compaction_turn_counts_as_a_turn_but_says_nothing():
     assert session.turn.kind == "compaction"
 
 
-def test_a_compaction_is_remembered_by_the_place_of_its_event():
+def test_a_compaction_is_remembered_by_the_place_its_summary_goes_up_to():
     log = log_in("running")
-    assert log.add(SAMPLES["history_compacted"]).compacted_seq == log.session.seq == 3
+    log.add(SAMPLES["step_completed"])
+    assert log.add(SAMPLES["history_compacted"]).compacted_seq == 2
+    log.add(e.HistoryCompacted(summary="Shorter.", through_seq=3, messages_replaced=2))
+    assert (log.session.compacted_seq, log.session.seq) == (3, 5)
+
+
+def test_a_compaction_that_failed_leaves_the_log_to_be_read_from_where_it_was():
+    log = log_in("running")
+    log.add(SAMPLES["history_compacted"], SAMPLES["compaction_failed"])
+    assert log.session.compacted_seq == 2
 
 
 def test_a_completed_step_counts_in_the_turn_and_in_the_session():
@@ -195,6 +226,35 @@ def test_a_completed_step_counts_in_the_turn_and_in_the_session():
     assert session.turn is not None
     assert (session.turn.steps, session.turn.usage, session.turn.stop_reason) == (2, USAGE + USAGE, "tool_calls")
     assert (session.steps, session.usage, session.messages) == (2, USAGE + USAGE, 3)
+
+
+def test_a_summary_between_two_steps_costs_but_is_no_message():
+    log = log_in("running")
+    log.add(SAMPLES["step_completed"])
+    session = log.add(e.StepCompleted(step=2, purpose="summary", stop_reason="end", usage=USAGE))
+    assert session.turn is not None
+    assert (session.turn.steps, session.steps, session.messages) == (2, 2, 2)
+    assert session.turn.usage == session.usage == USAGE + USAGE
+
+
+def test_nothing_that_a_compaction_turn_says_is_a_message():
+    log = log_in("idle")
+    log.add(e.TurnStarted(kind="compaction", prompt="Summarise.", owner=OWNER))
+    log.add(e.StepCompleted(step=1, purpose="summary", stop_reason="end", usage=USAGE), SAMPLES["turn_completed"])
+    assert (log.session.messages, log.session.steps, log.session.usage) == (0, 1, USAGE)
+
+
+def test_a_rejected_answer_is_a_message_and_no_step():
+    log = log_in("running")
+    log.add(SAMPLES["step_completed"])
+    session = log.add(SAMPLES["output_rejected"])
+    assert (session.messages, session.steps) == (3, 1)
+
+
+def test_another_attempt_is_no_other_step():
+    log = log_in("running")
+    log.add(*samples(["step_started", "retrying", "retrying", "step_completed"]))
+    assert (log.session.steps, log.session.messages, log.session.usage) == (1, 2, USAGE)
 
 
 def test_the_counters_of_a_turn_begin_anew_and_those_of_the_session_go_on():
@@ -251,23 +311,97 @@ def test_a_wish_to_interrupt_is_kept_with_its_reason():
     assert session.active
 
 
-def test_a_waiting_turn_holds_its_calls_until_it_goes_on_elsewhere():
+def test_a_waiting_turn_holds_what_it_waits_for_until_it_goes_on_elsewhere():
     log = log_in("waiting")
     assert log.session.turn is not None
     assert (log.session.turn.status, log.session.turn.pending) == ("waiting", (CALL,))
-    log.add(SAMPLES["tool_execution_completed"])
-    assert log.session.turn.pending == (CALL,)
+    assert log.session.turn.approvals == (OURS,)
     session = log.add(SAMPLES["turn_resumed"], after_ms=60)
     assert session.turn is not None
-    assert (session.turn.status, session.turn.pending, session.turn.owner) == ("running", (), OTHER_OWNER)
+    assert (session.turn.status, session.turn.owner) == ("running", OTHER_OWNER)
+    assert (session.turn.pending, session.turn.approvals) == ((), ())
     assert (session.turn.started_ms, session.turn.resumed_ms) == (1_000_000, 1_000_060)
+    assert (session.turn.first_seq, session.turn.resumed_seq) == (2, session.seq)
     assert session.turns == 1
+
+
+SECOND = CALL.model_copy(update={"tool_use_id": "call_3"})
+THEIRS = OURS.model_copy(update={"tool_use_id": "call_4"})
+ANSWERS: dict[str, e.Event] = {
+    **{
+        call.tool_use_id: e.ToolExecutionCompleted(tool_use_id=call.tool_use_id, tool_name="weather", content="Rain")
+        for call in (CALL, SECOND)
+    },
+    **{
+        call.tool_use_id: e.ApprovalResolved(tool_use_id=call.tool_use_id, decision="approve", by="caller")
+        for call in (OURS, THEIRS)
+    },
+}
+
+
+@pytest.mark.parametrize("order", permutations(ANSWERS), ids=lambda order: " ".join(order))
+def test_what_is_answered_or_decided_is_waited_for_no_more_in_whatever_order_it_comes(order: tuple[str, ...]):
+    log = log_in("running")
+    log.add(e.TurnWaiting(pending_tool_calls=(CALL, SECOND), pending_approvals=(OURS, THEIRS)))
+    for done, tool_use_id in enumerate(order, start=1):
+        turn = log.add(ANSWERS[tool_use_id]).turn
+        assert turn is not None
+        assert turn.pending == tuple(call for call in (CALL, SECOND) if call.tool_use_id not in order[:done])
+        assert turn.approvals == tuple(call for call in (OURS, THEIRS) if call.tool_use_id not in order[:done])
+        assert (turn.status, log.session.state, turn.last_seq) == ("waiting", "waiting", log.session.seq)
+        assert turn.tool_calls == sum(answered in ("call_1", "call_3") for answered in order[:done])
+    assert log.add(SAMPLES["turn_resumed"]).state == "running"
+
+
+def test_a_denied_call_is_decided_and_answered_and_counts():
+    log = log_in("waiting")
+    denied = e.ToolExecutionCompleted(tool_use_id="call_2", tool_name="files_write", content="No.", is_error=True)
+    turn = log.add(SAMPLES["approval_resolved"], denied).turn
+    assert turn is not None
+    assert (turn.approvals, turn.pending, turn.tool_calls) == ((), (CALL,), 1)
+
+
+def test_what_nobody_waits_for_takes_nothing_away():
+    log = log_in("waiting")
+    strays = (
+        e.ToolExecutionCompleted(tool_use_id="stray", tool_name="t", content=""),
+        e.ApprovalResolved(tool_use_id="stray", decision="deny", by="operator"),
+        e.ApprovalResolved(tool_use_id="call_1", decision="deny", by="operator"),
+    )
+    turn = log.add(*strays).turn
+    assert turn is not None
+    assert (turn.pending, turn.approvals) == ((CALL,), (OURS,))
+
+
+@pytest.mark.parametrize("waits", [e.TurnWaiting(pending_tool_calls=(CALL,)), e.TurnWaiting(pending_approvals=(OURS,))])
+def test_a_turn_may_wait_for_the_caller_alone_or_for_a_yes_alone(waits: e.TurnWaiting):
+    log = log_in("running")
+    turn = log.add(waits).turn
+    assert turn is not None
+    assert (turn.pending, turn.approvals) == (waits.pending_tool_calls, waits.pending_approvals)
+
+
+def test_a_call_that_needs_a_yes_is_asked_for_before_the_turn_waits():
+    log = log_in("running")
+    turn = log.add(SAMPLES["approval_requested"]).turn
+    assert turn is not None
+    assert (turn.approvals, turn.status) == ((), "running")
+    with pytest.raises(NotWaiting):
+        log.add(SAMPLES["approval_resolved"])
+
+
+def test_a_turn_that_waits_again_waits_for_what_it_says_now():
+    log = log_in("waiting")
+    log.add(SAMPLES["turn_resumed"])
+    turn = log.add(e.TurnWaiting(pending_approvals=(THEIRS,))).turn
+    assert turn is not None
+    assert (turn.pending, turn.approvals) == ((), (THEIRS,))
 
 
 def test_a_waiting_turn_that_is_interrupted_waits_for_nothing_any_more():
     session = log_in("waiting").add(e.TurnInterrupted(reason="abandoned"))
     assert session.turn is not None
-    assert (session.turn.pending, session.turn.status) == ((), "interrupted")
+    assert (session.turn.pending, session.turn.approvals, session.turn.status) == ((), (), "interrupted")
 
 
 def test_only_work_counts_as_busy_not_waiting():
@@ -406,7 +540,23 @@ class AnyLog(RuleBasedStateMachine):
             assert status == "running"
         else:
             assert (status == "waiting") == (session.state == "waiting")
-        assert session.turn is None or bool(session.turn.pending) == (session.state == "waiting")
+
+    @invariant()
+    def what_is_waited_for_is_what_was_asked_less_what_came_since(self) -> None:
+        pending: list[ToolCall] = []
+        approvals: list[ToolCall] = []
+        for event in self.log.events:
+            if isinstance(event, e.TurnWaiting):
+                pending, approvals = list(event.pending_tool_calls), list(event.pending_approvals)
+            elif isinstance(event, e.ToolExecutionCompleted):
+                pending = [call for call in pending if call.tool_use_id != event.tool_use_id]
+            elif isinstance(event, e.ApprovalResolved):
+                approvals = [call for call in approvals if call.tool_use_id != event.tool_use_id]
+            elif event.type in {"turn_resumed", "turn_started", *e.TURN_ENDS}:
+                pending, approvals = [], []
+        turn = self.log.session.turn
+        assert (pending, approvals) == (([], []) if turn is None else (list(turn.pending), list(turn.approvals)))
+        assert self.log.session.state == "waiting" or not (pending or approvals)
 
     @invariant()
     def counters_never_get_less(self) -> None:
