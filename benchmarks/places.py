@@ -11,10 +11,10 @@ from typing import Any
 
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
-from meerkat_mcp.providers.base import Provider
+from meerkat_mcp.providers.base import Access, Provider
 from meerkat_mcp.realms import Realm, choose, open_realm
 from meerkat_mcp.sessions.clock import SystemClock
-from meerkat_mcp.sessions.plan import Providers
+from meerkat_mcp.sessions.providers import DEMO, Providers, Wire
 from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.stores.base import Append
 from meerkat_mcp.stores.sqlite import SQLiteStore
@@ -38,8 +38,13 @@ async def realm_in(root: Path) -> AsyncGenerator[Realm]:
 
 
 def sessions_of(realm: Realm, provider: Provider) -> Sessions:
-    """The realm's sessions, answered by this provider."""
-    return Sessions(realm.journal, realm.turns, Providers({provider.name: provider}))
+    """The realm's sessions, answered by this provider: nothing else is there."""
+
+    def opened(_: Access) -> Provider:
+        return provider
+
+    providers = Providers(wires={DEMO: Wire(opened)}, lookup=lambda _: None)
+    return Sessions(realm.journal, realm.turns, providers)
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ class Standin:
 
     name = "standin"
 
-    def models(self) -> tuple[Model, ...]:
+    async def models(self) -> tuple[Model, ...]:
         return (Model(model="standin", provider=self.name),)
 
 

@@ -207,6 +207,19 @@ async def open_realm(
                 await realm.http.close()
 
 
+@asynccontextmanager
+async def open_providers() -> AsyncGenerator[Providers]:
+    """The providers as this process's environment has them, for whoever needs no realm."""
+    http = Http()
+    providers = Providers(wires=_wires(http), lookup=os.environ.get)
+    try:
+        yield providers
+    finally:
+        with anyio.move_on_after(CLOSE_WAIT_S, shield=True):
+            await providers.close()
+            await http.close()
+
+
 def realms(state_root: Path) -> Iterator[Manifest | tuple[str, str]]:
     """Every realm under a state root, by name; for one that cannot be read its folder and why."""
     if not state_root.is_dir():

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 SHORT_ID_CHARS_MIN = 13  # the milliseconds of a UUIDv7
 _AGES = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (30 * 86_400, 86_400, "days"))
 _consoles: dict[bool, "Console"] = {}
+_TURNS_TEXT = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # shown, text could stand in another order than it is
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | dict.fromkeys(
-    range(0x7F, 0xA0), 0xFFFD
+    (*range(0x7F, 0xA0), *_TURNS_TEXT), 0xFFFD
 )
 
 
@@ -120,6 +121,11 @@ def ago(then_ms: int, now_ms: int | None = None) -> str:
 def moment(then_ms: int) -> str:
     """A time of day with its date, in the local zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then_ms / 1000))
+
+
+def took(ms: float) -> str:
+    """How long something took."""
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
 
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:

@@ -49,14 +49,19 @@ BROKEN_PIPE = 141
 _HINTS = {
     "session_busy": "wait for its end, or end it: meerkat-mcp session interrupt; or say --if-busy interrupt or queue.",
     "session_archived": "bring it back with: meerkat-mcp session restore.",
+    "tool_results_mismatch": "answer all of them at once: those that need a yes with --approve and --deny, tools of "
+    "yours with --tool-result; or end the turn: meerkat-mcp session interrupt.",
     "generation_conflict": "read it again with: meerkat-mcp config get --with-generation.",
 }
 _COMMANDS = {
     "meerkat_sessions": "meerkat-mcp session list",
     "meerkat_interrupt": "meerkat-mcp session interrupt",
     "meerkat_resume": "meerkat-mcp run --resume",
-    "meerkat_models_catalog lists them": "known are",
+    "meerkat_models_catalog": "meerkat-mcp models",
+    "where the server is started, and restart it": "in the environment",
+    "where the server is started": "in the environment",
     "tool_results": "--tool-result",
+    "responses": "--approve and --deny",
     "at_seq": "--at-seq",
     "Use the server of that realm": "name that realm with --realm",
 }
@@ -97,7 +102,10 @@ def exit_code(error: dict[str, Any] | None) -> int:
 
 def hint(error: dict[str, Any]) -> str:
     """What to do about an error, in the words of the command line."""
-    said = _HINTS.get(error["code"], str(error.get("hint", "")))
+    return _in_our_words(_HINTS.get(error["code"], str(error.get("hint", ""))))
+
+
+def _in_our_words(said: str) -> str:
     return re.sub(r"\b(?:" + "|".join(_COMMANDS) + r")\b", lambda found: _COMMANDS[found[0]], said)
 
 
@@ -141,15 +149,18 @@ def _tell(error: dict[str, Any], args: Namespace) -> int:
         if args.json:
             sys.stderr.write(display.as_json({"error": said}) + "\n")
         else:
-            display.complain(said["message"], said.get("hint", ""), _details(said))
+            known = error["code"] == "tool_results_mismatch"  # its message is ours alone: nobody's words are in it
+            message = _in_our_words(said["message"]) if known else said["message"]
+            display.complain(message, said.get("hint", ""), _details(said))
     return exit_code(error)
 
 
 def _details(error: dict[str, Any]) -> Sequence[str]:
-    """What the message leaves out: the sessions a prefix fits, who works on a busy one."""
+    """What the message leaves out: the sessions a prefix fits, who works on a busy one, which answers are missing."""
     owner = error.get("owner")
     if not owner:
-        return error.get("candidates", ())
+        wrong = [f"{what}: {', '.join(error[what])}" for what in ("missing", "unknown", "twice") if error.get(what)]
+        return wrong or error.get("candidates", ())
     return (f"by {owner['instance_id']} on {owner['host']}, process {owner['pid']}, {display.ago(error['since_ms'])}",)
 
 

@@ -17,6 +17,7 @@ GLOBAL_DEFAULTS: dict[str, Any] = {
     "context_root": None,
     "log_level": "warning",
     "json": False,
+    "permission_ceiling": None,
     "command": None,
 }
 _TAKES_VALUE = (
@@ -29,15 +30,22 @@ _TAKES_VALUE = (
 )
 _TAKES_NONE = ("--isolated", "--json")
 _STATES = ("idle", "running", "waiting")
+_MODES = ("readonly", "ask", "auto")
 
 RUN_NOTES = """A session reference is a full id, its first 4 or more characters, last, ~N (~2 is the second most
 recent), or realm:id. `--resume "Keep going"` alone resumes the last session; the word `run` may be left out
 before flags. The prompt comes from stdin when it is - or left out and stdin is no terminal.
 Ctrl-C ends the turn, and the session keeps what it had finished.
-Exit codes: 0 done, 1 interrupted, at a limit, or a bug, 2 a wrong request, 4 not found, 5 a conflict, 6 not
+A tool of an MCP server that does more than read needs a yes, unless the permission mode is auto: at a terminal you
+are asked; elsewhere, or with --json, the turn waits, and `session approve` or --approve goes on with it.
+Exit codes: 0 done or waiting, 1 interrupted, at a limit, or a bug, 2 a wrong request, 4 not found, 5 a conflict, 6 not
 permitted, 7 over a limit, 8 provider or store unavailable, 9 damaged, 130 Ctrl-C.
 Every command takes --realm, --json and more: meerkat-mcp --help."""
 
+APPROVE_NOTE = (
+    "All calls of a turn are answered at once; to allow some and refuse others: "
+    "run --resume REF --approve ID --deny ID=REASON. Every command takes --realm, --json and more: meerkat-mcp --help."
+)
 GLOBAL_NOTE = "Every command takes --realm, --json and more: meerkat-mcp --help."
 
 Commands = Any  # argparse does not name the type of what add_subparsers returns
@@ -129,6 +137,10 @@ def _parser() -> Parser:
     _add_serve_flags(serve)
     _add_run(commands, common)
     _add_session(_group(commands, common, "session", "look at sessions, and put them away"), common)
+    models = _command(
+        commands, common, "models", "models:models", "the models there are, their prices, and whose key is set"
+    )
+    models.add_argument("-p", "--provider", metavar="NAME", help="only of this provider")
     _add_config(_group(commands, common, "config", "the realm's config"), common, without_json)
     realm = _group(commands, common, "realm", "which realms there are")
     _command(realm, common, "list", "realm:listing", "all realms under the state root")
@@ -159,6 +171,20 @@ def _group(commands: Commands, common: ArgumentParser, name: str, help_: str) ->
 
 def _add_serve_flags(parser: Parser) -> None:
     parser.add_argument("--expose-paths", action="store_true", help="let clients see where things lie on this machine")
+    parser.add_argument(
+        "--trust-caller",
+        action="store_true",
+        help="let the calling model bring tool servers, change all of the config, and approve calls",
+    )
+    _add_ceiling(parser)
+
+
+def _add_ceiling(parser: Parser) -> None:
+    parser.add_argument(
+        "--permission-ceiling",
+        choices=_MODES,
+        help="no turn here goes beyond this permission mode, whatever it asks for",
+    )
 
 
 def _add_run(commands: Commands, common: ArgumentParser) -> None:
@@ -177,7 +203,21 @@ def _add_run(commands: Commands, common: ArgumentParser) -> None:
     run.add_argument("--if-busy", choices=("reject", "interrupt", "queue"), default="reject", help="with --resume")
     run.add_argument("--title", help="a name for the session")
     run.add_argument("--label", metavar="K=V", action="append", default=[], help="a label; may be repeated")
-    how = run.add_argument_group("how the agent works (a session keeps these; what is left out stays as it was)")
+    _add_settings(
+        run.add_argument_group("how the agent works (a session keeps these; what is left out stays as it was)")
+    )
+    answers = run.add_argument_group("for a turn that waits (with --resume)")
+    answers.add_argument("--tool-result", metavar="ID=TEXT", action="append", default=[], help="or ID=@FILE")
+    answers.add_argument(
+        "--approve", metavar="ID", action="append", default=[], help="allow this call; all: each that is not named"
+    )
+    answers.add_argument(
+        "--deny", metavar="ID[=REASON]", action="append", default=[], help="refuse it; the reason is for the model"
+    )
+    _add_ceiling(run)
+
+
+def _add_settings(how: Any) -> None:
     how.add_argument("-m", "--model")
     how.add_argument("-p", "--provider")
     how.add_argument("--param", metavar="K=V", action="append", default=[], help="for the provider; V may be JSON")
@@ -188,14 +228,22 @@ def _add_run(commands: Commands, common: ArgumentParser) -> None:
     how.add_argument("--budget", metavar="K=V", action="append", default=[], help="max_tokens, max_duration_s, …")
     how.add_argument("--output-schema", metavar="FILE|JSON", help="JSON Schema that the answer must fit")
     how.add_argument("--tools", metavar="FILE|JSON", help="tools of yours: the turn waits for --tool-result")
-    run.add_argument(
-        "--tool-result", metavar="ID=TEXT", action="append", default=[], help="for a waiting turn; or ID=@FILE"
+    servers = how.add_mutually_exclusive_group()
+    servers.add_argument(
+        "--mcp-server",
+        metavar="NAME[=JSON]",
+        action="append",
+        default=[],
+        help="an MCP server whose tools the agent has: one of the realm's config, or JSON or @FILE with command or url",
     )
+    servers.add_argument("--no-mcp-servers", action="store_true", help="none, not even those of the config")
+    how.add_argument("--permission-mode", choices=_MODES, help="which of their tools run: what reads; after a yes; all")
 
 
 def _add_session(commands: Commands, common: ArgumentParser) -> None:
     def add(name: str, does: str, help_: str, **more: Any) -> Parser:
-        parser = _command(commands, common, name, f"session:{does}", help_, **more)
+        room = "run" if does == "approve" else "session"  # that turn goes on here, as one of `run` does
+        parser = _command(commands, common, name, f"{room}:{does}", help_, **more)
         if name != "list":
             parser.add_argument("reference", metavar="FULL_ID" if name == "delete" else "REF")
         return parser
@@ -229,8 +277,19 @@ def _add_session(commands: Commands, common: ArgumentParser) -> None:
     fork = add("fork", "fork", "a new session with this one's history")
     fork.add_argument("--at-seq", metavar="N", type=values.between(1, 2**53), help="up to this event")
     fork.add_argument("--title", default="")
+    _add_approve(
+        add("approve", "approve", "allow what a waiting turn wants to do, and see it through", epilog=APPROVE_NOTE)
+    )
     interrupt = add("interrupt", "interrupt", "end the running turn, in whatever process it runs")
     interrupt.add_argument("--turn", metavar="ID", help="only this one")
+
+
+def _add_approve(parser: Parser) -> None:
+    parser.add_argument("ids", metavar="ID", nargs="*", help="the calls; without one all that wait for a yes")
+    parser.add_argument("--deny", action="store_true", help="refuse them instead; the agent is told, and goes on")
+    parser.add_argument("--reason", metavar="TEXT", default="", help="told to the model when it is a no")
+    parser.add_argument("-s", "--stream", action="store_true", help="print the text as it is written")
+    _add_ceiling(parser)
 
 
 def _add_config(commands: Commands, common: ArgumentParser, without_json: ArgumentParser) -> None:

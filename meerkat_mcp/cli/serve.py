@@ -31,6 +31,7 @@ async def serve(args: Namespace) -> int:
         backend=args.realm_backend,
         state_root=args.state_root,
         workspace=args.context_root,
+        permission_ceiling=args.permission_ceiling,
     )
     if sys.stdin.isatty():
         display.note(
@@ -38,7 +39,7 @@ async def serve(args: Namespace) -> int:
             "To see what it does: meerkat-mcp tour. To leave: Ctrl-D."
         )
     async with open_realm(chosen) as realm:
-        server = build_server(realm, expose_paths=args.expose_paths)
+        server = build_server(realm, trust_caller=args.trust_caller, expose_paths=args.expose_paths)
         exits.settle_in()
         await serve_stdio(server, on_ready=lambda: _started(realm, chosen, args))
         _leave_soon()
@@ -48,7 +49,10 @@ async def serve(args: Namespace) -> int:
 def _started(realm: "Realm", chosen: "RealmChoice", args: Namespace) -> None:
     keep = f"; it is new, keep it with: --realm {realm.id}" if chosen.generated else ""
     where = f" in {realm.folder}" if args.expose_paths else ""
-    sys.stderr.write(f"meerkat-mcp {VERSION}: serving realm {realm.id} ({realm.manifest.backend}){where}{keep}\n")
+    trust = "; it trusts its caller" if args.trust_caller else ""
+    sys.stderr.write(
+        f"meerkat-mcp {VERSION}: serving realm {realm.id} ({realm.manifest.backend}){where}{trust}{keep}\n"
+    )
     sys.stderr.flush()
     for warning in realm.warnings:
         log.warning("%s", warning)

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from meerkat_mcp.cli import display, exits, telling, values
+from meerkat_mcp.cli import approving, display, exits, telling, values
 from meerkat_mcp.cli.views import message_view, reference, session_view, tokens, turn_view
 from meerkat_mcp.domain.errors import InvalidRequest, RealmNotFound
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, State
+from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.domain.transcript import Placed, TurnOutcome
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.sessions.reading import Listing
@@ -67,7 +68,7 @@ async def show(args: Namespace) -> int:
         if args.history:
             messages = (await realm.reading.history(session.id, offset=0, limit=sys.maxsize)).messages
     if not args.json:
-        _tell_session(session, outcome, realm.id)
+        _tell_session(session, outcome, realm.id, values.same_place(args, realm))
         if args.history:
             display.say()
             _tell_messages(messages)
@@ -239,8 +240,8 @@ def _narrowed(args: Namespace) -> bool:
     return bool(args.label or args.state or args.archived or args.query or args.offset or args.cursor)
 
 
-def _tell_session(session: Session, outcome: TurnOutcome | None, realm_id: str) -> None:
-    origin = session.forked_from
+def _tell_session(session: Session, outcome: TurnOutcome | None, realm_id: str, place: str) -> None:
+    origin, settings = session.forked_from, session.settings
     display.facts(
         [
             ("session", session.id),
@@ -248,7 +249,9 @@ def _tell_session(session: Session, outcome: TurnOutcome | None, realm_id: str) 
             ("title", session.title),
             ("labels", " ".join(f"{key}={value}" for key, value in session.labels.items())),
             ("state", session.state),
-            ("model", session.settings.model or ""),
+            ("model", " of ".join(name for name in (settings.model, settings.provider) if name)),
+            ("tool servers", _servers(settings)),
+            ("permissions", settings.permission_mode or ""),
             ("turns", f"{session.turns}, {session.messages} messages, {session.tool_calls} tool calls"),
             ("usage", tokens(session.usage)),
             ("created", f"{display.moment(session.created_ms)} ({display.ago(session.created_ms)})"),
@@ -258,17 +261,39 @@ def _tell_session(session: Session, outcome: TurnOutcome | None, realm_id: str) 
             ("queued", ", ".join(queued.turn_id for queued in session.queue)),
         ]
     )
-    if outcome is None:
-        return
+    if outcome is not None:
+        _tell_turn(session, outcome, place)
+
+
+def _tell_turn(session: Session, outcome: TurnOutcome, place: str) -> None:
     display.say()
     stop = f" ({outcome.stop_reason})" if outcome.stop_reason else ""
-    display.facts([("turn", outcome.turn_id), ("status", f"{outcome.status}{stop}"), ("usage", tokens(outcome.usage))])
+    steps = f"{outcome.steps}, by {outcome.model} of {outcome.provider}" if outcome.model else ""
+    display.facts(
+        [
+            ("turn", outcome.turn_id),
+            ("status", f"{outcome.status}{stop}"),
+            ("steps", steps),
+            ("usage", tokens(outcome.usage)),
+        ]
+    )
+    for warning in outcome.warnings:
+        display.say(f"warning: {warning}")
+    for call in outcome.approvals:
+        display.say(f"needs a yes: {call.tool_name} ({call.tool_use_id}): {display.as_json(call.args)}")
     for call in outcome.pending:
         display.say(f"waits for {call.tool_name} ({call.tool_use_id}): {display.as_json(call.args)}")
     if outcome.error is not None:
         display.say(f"error: {outcome.error.get('message')}")
     if outcome.text:
         display.say(f"\n{outcome.text}")
+    if outcome.approvals:
+        display.note(f"Approve: {approving.command(place, session.id)} (--deny --reason TEXT says no)")
+
+
+def _servers(settings: Settings) -> str:
+    """The names of a session's own tool servers; `none` when it wants none, nothing when the config says."""
+    return "" if settings.mcp_servers is None else ", ".join(settings.mcp_servers) or "none"
 
 
 def _tell_messages(messages: Sequence[Placed]) -> None:
@@ -283,7 +308,8 @@ def _tell_messages(messages: Sequence[Placed]) -> None:
             display.say(f"→ {call['tool_name']} ({call['tool_use_id']}) {display.as_json(call['args'])}")
         for result in view.get("tool_results", ()):
             failed = "failed: " if result["is_error"] else ""
-            display.say(f"← ({result['tool_use_id']}) {failed}{result['content']}")
+            pictures = "".join(f" [{kind}]" for kind in result.get("images", ()))
+            display.say(f"← ({result['tool_use_id']}) {failed}{result['content']}{pictures}")
         display.say()
 
 

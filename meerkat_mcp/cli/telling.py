@@ -1,7 +1,11 @@
 """Events on a screen: a turn's text as it is written, and a log line by line."""
 
+from collections.abc import Sequence
+
 from meerkat_mcp.cli import display
+from meerkat_mcp.cli.views import dollars
 from meerkat_mcp.domain import events as e
+from meerkat_mcp.domain.messages import Image, ToolCall, Usage
 
 ARGS_CHARS = 120
 LINE_CHARS = 160
@@ -13,7 +17,8 @@ class Teller:
     def __init__(self) -> None:
         self._block = ""
         self._kind = ""
-        self._told = False
+        self._has_written = False
+        self._tools: dict[str, str] = {}
 
     def tell(self, event: e.Event) -> None:
         """The next event of the turn."""
@@ -26,13 +31,30 @@ class Teller:
                     self.end_line()
                 self._piece(event.text[len(self._block) :], kind)
                 self.end_line()
+            case e.StepStarted():
+                self._has_written = False
+                if event.purpose == "summary":
+                    self._aside(f"the history is summarised by {event.model}")
+            case e.Retrying():
+                void = "; what was written of this answer is void" if self._has_written else ""
+                self._aside(f"{line(event)}{void}")
+                self._has_written = False
             case e.ToolCallRequested():
-                self._aside(f"→ {event.tool_name} {display.clipped(display.as_json(event.args), ARGS_CHARS)}")
+                self._has_written = True
+                self._tools[event.tool_use_id] = event.tool_name
+                self._aside(f"→ {event.tool_name} {display.clipped(_args(event), ARGS_CHARS)}")
+            case e.ToolExecutionStarted():
+                self._aside(f"· {event.tool_name} works")
             case e.ToolExecutionCompleted():
-                failed = " failed:" if event.is_error else ""
-                self._aside(f"← {event.tool_name}{failed} {display.clipped(event.content, ARGS_CHARS)}")
+                self._aside(f"← {event.tool_name}{_answered(event)}")
+            case e.ApprovalRequested():
+                self._aside(f"? {event.tool_name} ({event.tool_use_id}) needs a yes")
+            case e.ApprovalResolved():
+                self._aside(f"{self._tools.get(event.tool_use_id, event.tool_use_id)}: {_verdict(event)}")
             case e.OutputRejected() | e.BudgetWarning():
                 self._aside(line(event))
+            case e.ToolServerFailed() | e.CompactionFailed() | e.HistoryCompacted():
+                self._aside(_said(event))
             case _:
                 pass
 
@@ -47,6 +69,7 @@ class Teller:
             self.end_line()
             self._kind = kind
         self._block += text
+        self._has_written = self._has_written or bool(text)
         (display.say if kind == "text" else display.note)(text, end="")
 
     def _aside(self, text: str) -> None:
@@ -64,28 +87,23 @@ def log_line(event: e.Event) -> str:
     return f"{event.seq:>6}  {display.moment(event.timestamp_ms)}  {event.type:<24}  {line(event)}".rstrip()
 
 
+def result_text(content: str, images: Sequence[Image]) -> str:
+    """What a tool answered, as a screen can show it."""
+    return " ".join([*([content] if content else []), *(f"[{image.mime_type}]" for image in images)])
+
+
 def _said(event: e.Event) -> str:
     match event:
-        case e.TurnStarted() | e.PromptQueued():
+        case e.TurnStarted() | e.PromptQueued() | e.TurnResumed():
             return event.prompt
         case e.TextDelta() | e.TextComplete() | e.ReasoningDelta() | e.ReasoningComplete():
             return event.text
-        case e.ToolCallRequested():
-            return f"{event.tool_use_id} {event.tool_name} {display.as_json(event.args)}"
-        case e.ToolExecutionStarted():
-            return f"{event.tool_use_id} {event.tool_name}"
-        case e.ToolExecutionCompleted():
-            return f"{event.tool_use_id} {'failed: ' if event.is_error else ''}{event.content}"
-        case e.StepStarted():
-            return f"step {event.step}, {event.provider} {event.model}"
-        case e.StepCompleted():
-            return f"step {event.step}, {event.stop_reason}, {event.usage.output_tokens} tokens out"
         case e.OutputRejected():
             return f"attempt {event.attempt}: {event.message}"
         case e.BudgetWarning():
             return f"budget {event.budget}: {event.used:g} of {event.limit:g} used"
         case e.TurnWaiting():
-            return ", ".join(f"{call.tool_use_id} {call.tool_name}" for call in event.pending_tool_calls)
+            return _waits(event)
         case e.TurnLimitReached():
             return f"{event.limit}: {event.used:g} of {event.maximum:g}"
         case e.TurnFailed():
@@ -95,10 +113,78 @@ def _said(event: e.Event) -> str:
         case e.TurnCompleted():
             return event.stop_reason
         case e.HistoryCompacted():
-            return f"{event.messages_replaced} messages up to event {event.through_seq}"
+            return f"a summary stands for {event.messages_replaced} messages, up to event {event.through_seq}"
+        case e.CompactionFailed():
+            return f"the history could not be summarised, and stays: {event.error.get('message')}"
         case e.SessionForked():
             return f"{event.fork_id} at event {event.at_seq}"
         case e.SessionCreated():
             return event.title
         case _:
+            return _said_of_a_step(event)
+
+
+def _said_of_a_step(event: e.Event) -> str:
+    match event:
+        case e.StepStarted():
+            return f"step {event.step}, {event.provider} {event.model}{_summary(event)}"
+        case e.Retrying():
+            return (
+                f"step {event.step}: attempt {event.attempt} of {event.attempts_max} in "
+                f"{display.took(event.delay_s * 1000)} ({event.kind}: {event.message})"
+            )
+        case e.StepCompleted():
+            took = f", {display.took(event.duration_ms)}" if event.duration_ms else ""
+            detail = f": {event.detail}" if event.detail else ""
+            return f"step {event.step}{_summary(event)}, {event.stop_reason}, {_usage(event.usage)}{took}{detail}"
+        case e.ToolCallRequested():
+            return f"{event.tool_use_id} {event.tool_name} {_args(event)}"
+        case e.ApprovalRequested() | e.ToolExecutionStarted():
+            return f"{event.tool_use_id} {event.tool_name}"
+        case e.ApprovalResolved():
+            return f"{event.tool_use_id} {_verdict(event)}"
+        case e.ToolExecutionCompleted():
+            return f"{event.tool_use_id} {event.tool_name}{_answered(event)}"
+        case e.ToolServerFailed():
+            return f"tool server {event.server}: {event.message}"
+        case _:
             return ""
+
+
+def _summary(event: e.StepStarted | e.StepCompleted) -> str:
+    return ", a summary" if event.purpose == "summary" else ""
+
+
+def _usage(usage: Usage) -> str:
+    cost = f", {dollars(usage.cost_usd)}" if usage.cost_usd else ""
+    return f"{usage.output_tokens} tokens out{cost}"
+
+
+def _args(event: e.ToolCallRequested) -> str:
+    return display.as_json(event.args) if event.malformed is None else f"no JSON: {event.malformed}"
+
+
+def _answered(event: e.ToolExecutionCompleted) -> str:
+    took = f" ({display.took(event.duration_ms)})" if event.duration_ms is not None else ""
+    content = display.clipped(event.content, ARGS_CHARS)
+    return f"{took}{' failed:' if event.is_error else ''} {result_text(content, event.images)}".rstrip()
+
+
+def _verdict(event: e.ApprovalResolved) -> str:
+    said = "approved" if event.decision == "approve" else "denied"
+    return f"{said} by {_WHO[event.by]}{f': {event.reason}' if event.reason else ''}"
+
+
+def _waits(event: e.TurnWaiting) -> str:
+    def names(calls: Sequence[ToolCall]) -> str:
+        return ", ".join(f"{call.tool_use_id} {call.tool_name}" for call in calls)
+
+    wanted = [names(event.pending_tool_calls)] if event.pending_tool_calls else []
+    return "; ".join([*wanted, *([f"a yes to {names(event.pending_approvals)}"] if event.pending_approvals else [])])
+
+
+_WHO: dict[e.ApprovedBy, str] = {
+    "elicitation": "the host's user",
+    "caller": "the calling model",
+    "operator": "the operator",
+}

@@ -95,6 +95,11 @@ def stdin_text() -> str:
         raise InvalidRequest("stdin is not UTF-8 text.") from None
 
 
+def well_formed(text: str) -> str:
+    """The text without what was no UTF-8 where it was typed."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def choice(args: Namespace, reference: str | None = None) -> "RealmChoice":
     """The realm that a command means: the one named, the one of its reference, or that of the folder."""
     from meerkat_mcp.realms import choose
@@ -109,6 +114,7 @@ def choice(args: Namespace, reference: str | None = None) -> "RealmChoice":
         backend=args.realm_backend,
         state_root=args.state_root,
         workspace=args.context_root or ("." if realm_id else here()),
+        permission_ceiling=args.permission_ceiling,
     )
 
 

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from meerkat_mcp.domain.messages import AssistantMessage, Reasoning, ToolCall, ToolMessage, Usage, UserMessage
+from meerkat_mcp.domain.messages import (
+    AssistantMessage,
+    Reasoning,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    Usage,
+    UserMessage,
+)
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import Placed, TurnOutcome
 
@@ -53,6 +61,10 @@ def turn_view(session: Session, realm_id: str, outcome: TurnOutcome | None) -> d
     view = named | outcome.model_dump(mode="json", include=_TURN, exclude_none=True)
     if outcome.pending:
         view["pending_tool_calls"] = [_call(call) for call in outcome.pending]
+    if outcome.approvals:
+        view["pending_approvals"] = [_call(call) for call in outcome.approvals]
+    if outcome.warnings:
+        view["warnings"] = list(outcome.warnings)
     return view
 
 
@@ -70,14 +82,25 @@ def message_view(placed: Placed) -> dict[str, Any]:
             given = {"text": said_by_model.text, "reasoning": reasoning, "tool_calls": calls}
             view |= {name: value for name, value in given.items() if value}
         case ToolMessage(results=results):
-            view["tool_results"] = [result.model_dump() for result in results]
+            view["tool_results"] = [_result(result) for result in results]
     return view
 
 
 def tokens(usage: Usage) -> str:
     """What was read and written, in a few words."""
-    cost = f", ${usage.cost_usd:.4f}" if usage.cost_usd else ""
+    cost = f", {dollars(usage.cost_usd)}" if usage.cost_usd else ""
     return f"{usage.input_tokens} tokens in, {usage.output_tokens} out{cost}"
+
+
+def dollars(amount: float) -> str:
+    """A cost, also a very small one."""
+    return f"${amount:.4f}" if amount >= 0.0001 else "less than $0.0001"
+
+
+def _result(result: ToolResult) -> dict[str, Any]:
+    """A tool's result without the bytes of its pictures."""
+    pictures = {"images": [image.mime_type for image in result.images]} if result.images else {}
+    return result.model_dump(exclude={"images"}) | pictures
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -16,13 +16,18 @@ CONFIG_BYTES_MAX = 262_144
 
 _SECRET_KEY = re.compile(r"(?:^|[_-])(?:api[_-]?key|token|secret|password|authorization)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(?:sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|gh[pousr]_[A-Za-z0-9]{20,})")
+_SECRET_IN_URL = re.compile(
+    r"://[^/\s@]+:(?!\$\{)[^/\s@]+@|[?&](?:api_?key|access_token|token|secret|password)=(?!\$\{)[^&\s]", re.IGNORECASE
+)
 
 
 class AgentConfig(Value):
     """What a session has where it did not choose for itself."""
 
     model: str | None = Field(default=None, min_length=1, max_length=200, description="The model; absent: the default.")
-    provider: str | None = Field(default=None, description="Who answers; absent: whoever has the model.")
+    provider: str | None = Field(
+        default=None, min_length=1, max_length=64, description="Who answers; absent: whoever has the model."
+    )
     system_prompt: str | None = Field(default=None, max_length=PROMPT_CHARS_MAX, description="Said before everything.")
     max_tokens_per_turn: int = Field(default=16_384, ge=1, le=1_000_000, description="Longest reply of one step.")
     max_steps: int = Field(default=50, ge=1, le=1000, description="Most model calls in one turn.")
@@ -273,13 +278,14 @@ def refuse_secrets(value: Any, path: str) -> None:
             if inner and not isinstance(inner, dict) and _SECRET_KEY.search(key) and not _refers(inner):
                 raise InvalidRequest(
                     f"{path}.{key} would put a secret into the store.",
-                    hint=f"Put it into an environment variable and name that in {key}_env, or as ${{NAME}}.",
+                    hint="Put it into an environment variable, and write its name: in a key that ends in _env, or as "
+                    "${NAME} in a tool server's env and headers.",
                 )
             refuse_secrets(inner, f"{path}.{key}")
     elif isinstance(value, list):
         for inner in cast(list[Any], value):
             refuse_secrets(inner, path)
-    elif isinstance(value, str) and _SECRET_VALUE.search(value):
+    elif isinstance(value, str) and (_SECRET_VALUE.search(value) or _SECRET_IN_URL.search(value)):
         raise InvalidRequest(
             f"{path} holds what looks like a key.", hint="Put it into an environment variable instead."
         )

@@ -323,7 +323,9 @@ def _step_adds(
     assert turn is not None, "the table lets these come only within a turn"
     match event:
         case e.StepCompleted():
-            change = {"steps": turn.steps + 1, "usage": turn.usage + event.usage, "stop_reason": event.stop_reason}
+            change: dict[str, object] = {"steps": turn.steps + 1, "usage": turn.usage + event.usage}
+            if event.purpose == "answer":
+                change["stop_reason"] = event.stop_reason
             added: dict[str, object] = {"steps": session.steps + 1, "usage": session.usage + event.usage}
         case e.ToolExecutionCompleted():
             change = {"tool_calls": turn.tool_calls + 1, "pending": _without(turn.pending, event.tool_use_id)}

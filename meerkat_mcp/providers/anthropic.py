@@ -292,6 +292,8 @@ def _refusal(exc: Any, provider: str) -> MeerkatError:
     """The vendor's word. An error within a stream comes with the status of the stream, 200: its type says more."""
     status: int | None = exc.status_code if exc.status_code >= 400 else None
     message = str(getattr(exc, "api_message", None) or exc.message)
+    if message.lstrip().startswith("<"):
+        message = "a web page came in place of an answer"
     kind = wire.kind_of(status, exc.error_code, message)
     if kind not in ("quota", "context"):
         kind = wire.kind_of(status, exc.type, message)

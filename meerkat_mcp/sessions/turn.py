@@ -30,6 +30,9 @@ from meerkat_mcp.tools.base import ToolServers
 COMPACT_TOKENS_MIN = 2_000
 """Below this a history is short for any model: its window is not even asked for."""
 
+UNFINISHED = ("length", "context", "refusal")
+"""A call in a reply that stopped so is not made: it may not be whole, however whole it looks, or is not to be trusted."""
+
 log = logging.getLogger(__name__)
 
 
@@ -111,7 +114,8 @@ class TurnRun:
                 if over := self._over(session):
                     return over
             answer = await self._ask(session, tools)
-            end = await self._called(calling, answer.calls) if answer.calls else self._answered(answer)
+            makes_calls = answer.calls and answer.reply.stop_reason not in UNFINISHED
+            end = await self._called(calling, answer.calls) if makes_calls else self._answered(answer)
             if end is not None:
                 return end
             tools = await calling.definitions()

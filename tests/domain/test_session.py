@@ -339,7 +339,7 @@ ANSWERS: dict[str, e.Event] = {
 }
 
 
-@pytest.mark.parametrize("order", permutations(ANSWERS), ids=lambda order: " ".join(order))
+@pytest.mark.parametrize("order", [*permutations(ANSWERS)], ids=" ".join)
 def test_what_is_answered_or_decided_is_waited_for_no_more_in_whatever_order_it_comes(order: tuple[str, ...]):
     log = log_in("running")
     log.add(e.TurnWaiting(pending_tool_calls=(CALL, SECOND), pending_approvals=(OURS, THEIRS)))

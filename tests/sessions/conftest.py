@@ -20,3 +20,10 @@ async def realm(request: pytest.FixtureRequest, tmp_path) -> AsyncGenerator[Real
 def open_den(tmp_path) -> OpenRealm:
     """Each call opens the same SQLite realm as one more process would."""
     return lambda: open_realm(choose("den", backend="sqlite", state_root=tmp_path))
+
+
+@pytest.fixture
+async def den(tmp_path) -> AsyncGenerator[Realm]:
+    """An open realm in memory: for what no backend can make a difference to."""
+    async with open_realm(choose("den", backend="memory", state_root=tmp_path)) as opened:
+        yield opened

@@ -1,12 +1,12 @@
 import anyio
 import pytest
+from sessions.actors import CALLED, DONE, Scripted, call, use
 from words import CALL, PATIENCE_S, WEATHER, check_log, ended, log, outcome, resume, run, settings, types, until
 
-from meerkat_mcp.domain.messages import ToolCall, ToolResult, Usage
+from meerkat_mcp.domain.messages import ToolResult
 from meerkat_mcp.domain.settings import Budget
-from meerkat_mcp.providers.base import Model, Piece, Reply, Whole
+from meerkat_mcp.providers.base import Piece, Whole
 from meerkat_mcp.realms import choose, open_realm
-from meerkat_mcp.sessions.providers import Providers, Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +70,7 @@ async def test_half_written_text_stays_in_the_log_and_leaves_the_context(realm):
     ],
 )
 async def test_a_failing_model_ends_the_turn_and_the_session_goes_on(realm, directive, code, text):
+    await realm.set_config({"retry": {"base_delay_s": 0}})
     started, failed = await run(realm, f"[[say so far]][[wait 0.05]][[fail {directive}]]")
     assert (failed.status, failed.error["code"], failed.text) == ("failed", code, text)
     if code == "internal":
@@ -79,6 +80,7 @@ async def test_a_failing_model_ends_the_turn_and_the_session_goes_on(realm, dire
 
 
 async def test_a_stream_that_breaks_off_is_no_answer(realm):
+    await realm.set_config({"retry": {"base_delay_s": 0}})
     _, broken = await run(realm, "[[say half]][[truncate]]")
     assert (broken.status, broken.error["code"]) == ("failed", "provider_unavailable")
 
@@ -148,37 +150,6 @@ async def test_a_realm_that_closes_ends_its_turns(tmp_path):
             assert (closed.status, closed.stop_reason) == ("interrupted", "shutdown")
             assert (await resume(realm, started.session_id, "[[say on]]")).text == "on"
             await check_log(realm, started.session_id)
-
-
-class Scripted:
-    """A model that says what a test wants, also what no well-behaved one says."""
-
-    name = "demo"
-
-    def __init__(self, *replies):
-        self._replies = list(replies)
-        self.requests = []
-
-    async def models(self):
-        return (Model(model="demo", provider="demo"),)
-
-    async def reply(self, request):
-        self.requests.append(request)
-        for part in self._replies.pop(0):
-            await anyio.lowlevel.checkpoint()
-            yield part
-
-
-def use(realm, provider):
-    realm.sessions.providers = Providers({"demo": Wire(lambda _: provider)}, lookup=lambda _: None)
-
-
-DONE = Reply(stop_reason="end", usage=Usage(input_tokens=1, output_tokens=1))
-CALLED = Reply(stop_reason="tool_calls", usage=Usage())
-
-
-def call(name: str, number: int = 1) -> ToolCall:
-    return ToolCall(tool_use_id=f"c{number}", tool_name=name, args={})
 
 
 async def test_a_call_of_a_tool_that_is_not_there_is_answered_here(realm):

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 from simulation import promises
+from simulation.house import SERVERS
 from simulation.model import TOOLS
 from simulation.world import Answer, Process, Watcher, World
 
@@ -14,6 +15,7 @@ from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.messages import JsonObject, ToolResult
 from meerkat_mcp.domain.settings import Budget, Settings
 from meerkat_mcp.sessions.claims import Started
+from meerkat_mcp.sessions.decisions import Approval
 from meerkat_mcp.stores.base import Selection
 
 SESSIONS_MAX = 3
@@ -23,6 +25,9 @@ CONFIGS: tuple[JsonObject, ...] = (
     {"agent": {"model": "nobody"}},
     {"limits": {"max_concurrent_turns": 1}},
     {"limits": {"max_queued_prompts": 1}},
+    {"compaction": {"keep_steps": 1}},
+    {"retry": {"attempts": 1}},
+    {"permissions": {"ceiling": "readonly"}},
 )
 
 PromptCall = Callable[[Process, str | None], Awaitable[Started]]
@@ -94,7 +99,13 @@ class Caller:
             return
         prompt = self._prompt()
         limit = self.random.choice((None, None, 3.0))
-        settings = Settings(tools=TOOLS, budget=Budget(max_duration_s=limit), max_steps=self.random.choice((None, 2)))
+        settings = Settings(
+            tools=TOOLS,
+            mcp_servers=self.random.choice((None, SERVERS, SERVERS)),
+            permission_mode=self.random.choice(("readonly", "ask", "ask", "auto")),
+            budget=Budget(max_duration_s=limit),
+            max_steps=self.random.choice((None, 2)),
+        )
 
         async def call(asked: Process, key: str | None) -> Started:
             return await asked.sessions.run(prompt, settings, idempotency_key=key)
@@ -127,15 +138,24 @@ class Caller:
         results = [
             ToolResult(tool_use_id=call.tool_use_id, content=f"{self.name} {self._count} {call.tool_use_id}")
             for call in pending
-        ] or [ToolResult(tool_use_id="call-0", content=f"{self.name} {self._count}")]
+        ]
+        verdict = self.random.choice(("approve", "approve", "deny"))
+        approvals = [
+            Approval(call.tool_use_id, verdict, f"{self.name} {self._count}") for call in found.value.turn.approvals
+        ]
+        if results and approvals and self.random.random() < 0.3:  # one kind first, the other later
+            results, approvals = self.random.choice(((results, []), ([], approvals)))
+        if not results and not approvals:
+            results = [ToolResult(tool_use_id="call-0", content=f"{self.name} {self._count}")]
         turns: set[str | None] = set()
         for _ in range(self.random.choice((1, 1, 2))):
-            what = f"answer {session_id[-4:]} {[result.tool_use_id for result in results]}"
-            call = partial(process.sessions.resume, session_id, tool_results=results)
+            what = f"answer {session_id[-4:]} {[one.tool_use_id for one in (*results, *approvals)]}"
+            call = partial(process.sessions.resume, session_id, tool_results=results, approvals=approvals)
             if (answer := await self._ask(process, what, call)).came:
                 turns.add(answer.value.turn_id)
                 contents = [result.content for result in results]
                 self.world.ledger.told(session_id, what, promises.answered(contents))
+                self.world.ledger.told(session_id, what, promises.decided([one.tool_use_id for one in approvals]))
             process = await self._process()
         assert len(turns) < 2, "the same results go to the same turn"
 
@@ -235,6 +255,6 @@ class Caller:
         await self._ask(process, "close the stream", partial(process.streams.close, stream_id))
 
     DEEDS = (
-        *(run, resume, resume, resume, answer, answer, answer, interrupt, interrupt, wait),
+        *(run, resume, resume, resume, answer, answer, answer, answer, answer, answer, interrupt, interrupt, wait),
         *(archive, fork, change, configure, compact, look, watch, watch, stream),
     )

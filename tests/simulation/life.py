@@ -1,5 +1,7 @@
 """The life of one world, from its seed to its end."""
 
+import random
+
 import anyio
 from simulation.callers import Caller
 from simulation.virtual import VirtualLoop
@@ -13,6 +15,7 @@ class Failed(Exception):
 def live(seed: int) -> World:
     """Let the world of a seed run its course. Raises Failed."""
     worlds: list[World] = []
+    random.seed(seed)  # the pauses between two attempts have jitter
 
     async def run() -> None:
         worlds.append(World(seed, Caller))

@@ -11,21 +11,23 @@ from meerkat_mcp.domain.messages import ToolCall, ToolDefinition, Usage
 from meerkat_mcp.providers.base import Model, ModelRequest, Part, Piece, Reply, Whole
 
 TOOLS = (ToolDefinition(name="weather"), ToolDefinition(name="clock"))
+NAMES = ("weather", "weather", "clock", "ghost", "house__lamp", "house__lamp", "house__door")
+WINDOW_TOKENS = 5_000
 PAUSES_S = (0, 0, 0.001, 0.02, 0.1, 2.0)
 
 
 class WildModel:
     """Each reply depends on the seed and on how many came before, in whatever process."""
 
-    name = "wild"
+    name = "demo"
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._replies = 0
         self._calls = 0
 
-    def models(self) -> tuple[Model, ...]:
-        return (Model(model="wild", provider="wild"),)
+    async def models(self) -> tuple[Model, ...]:
+        return (Model(model="demo", provider="demo", context_tokens=WINDOW_TOKENS),)
 
     async def reply(self, request: ModelRequest) -> AsyncGenerator[Part, None]:
         self._replies += 1
@@ -50,14 +52,17 @@ class WildModel:
                 case luck if luck < 0.15:
                     text += "\ud800"  # half a character, which no log can hold
             yield Whole(kind=kind, text=text)
-        called = random.choice((0, 0, 0, 1, 2))
+        called = random.choice((0, 0, 0, 1, 2, 3)) if request.tools else 0
         for _ in range(called):
             await self._pause(random)
             self._calls += 1
-            name = random.choice(("weather", "weather", "clock", "ghost"))
-            yield ToolCall(tool_use_id=f"call-{self._calls}", tool_name=name, args={})
+            tool_use_id = f"call-{self._calls}"
+            malformed = "{" if random.random() < 0.05 else None
+            args = {} if malformed else {"call": tool_use_id}
+            yield ToolCall(tool_use_id=tool_use_id, tool_name=random.choice(NAMES), args=args, malformed=malformed)
         stop = "tool_calls" if called else random.choice(("end", "end", "end", "end", "length", "refusal", "truncated"))
-        yield Reply(stop_reason=stop, usage=Usage(input_tokens=3, output_tokens=2))
+        read = random.choice((3, 3, 3, WINDOW_TOKENS))
+        yield Reply(stop_reason=stop, usage=Usage(input_tokens=read, output_tokens=2))
 
     @staticmethod
     async def _pause(random: Random) -> None:

@@ -15,6 +15,11 @@ OWNERS_ONLY = (
     e.ReasoningDelta,
     e.ReasoningComplete,
     e.ToolCallRequested,
+    e.ToolExecutionStarted,
+    e.ApprovalRequested,
+    e.ToolServerFailed,
+    e.Retrying,
+    e.CompactionFailed,
     e.StepCompleted,
     e.OutputRejected,
     e.BudgetWarning,
@@ -59,6 +64,26 @@ class Ledger:
         assert session == append.session, "the log adds up to the stored session"
         self.sessions[session_id] = session
 
+    def check_tools(self, ran: Sequence[str]) -> None:
+        """What a tool did, the log knew before: that the call began is recorded, and that it was allowed."""
+        for log in self.logs.values():
+            begun: set[str] = set()
+            asked: set[str] = set()
+            allowed: set[str] = set()
+            for event in log:
+                match event:
+                    case e.ApprovalRequested():
+                        asked.add(event.tool_use_id)
+                    case e.ApprovalResolved(decision="approve"):
+                        allowed.add(event.tool_use_id)
+                    case e.ToolExecutionStarted():
+                        begun.add(event.tool_use_id)
+                        assert event.tool_use_id not in asked - allowed, f"{event.tool_use_id} was not allowed"
+                    case _:
+                        pass
+            ran = [call for call in ran if call not in begun]
+        assert not ran, f"tools ran that no log knows of: {ran}"
+
     def told(self, session_id: str, what: str, holds: Callable[[Log], bool]) -> None:
         """Somebody was told this of a session: it must be in its log for ever."""
         self._told.append((session_id, what, holds))
@@ -75,7 +100,7 @@ def check_log(session: Session, log: Log) -> None:
         folded.check(event)
         folded = advance(folded, event)
         match event.type:
-            case "step_started":
+            case "step_started" | "retrying":
                 pieces = 0
             case "text_delta" | "reasoning_delta":
                 pieces += 1
@@ -120,6 +145,14 @@ def answered(contents: Sequence[str]) -> Callable[[Log], bool]:
     return lambda log: all(
         [event.type == "tool_execution_completed" and event.content == content for event in log].count(True) == 1
         for content in contents
+    )
+
+
+def decided(tool_use_ids: Sequence[str]) -> Callable[[Log], bool]:
+    """The approvals were resolved, each once."""
+    return lambda log: all(
+        [event.type == "approval_resolved" and event.tool_use_id == call for event in log].count(True) == 1
+        for call in tool_use_ids
     )
 
 

@@ -11,6 +11,7 @@ import anyio
 import anyio.abc
 from simulation import promises
 from simulation.faults import Crashed, Shared, View, Weather
+from simulation.house import House
 from simulation.model import WildModel
 from simulation.promises import Ledger
 from simulation.virtual import VirtualClock
@@ -20,7 +21,7 @@ from meerkat_mcp.domain.errors import MeerkatError, StoreUnavailable
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.sessions import reading
 from meerkat_mcp.sessions.journal import Journal
-from meerkat_mcp.sessions.plan import Providers
+from meerkat_mcp.sessions.providers import Providers, Wire
 from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.sessions.shelf import Shelf
 from meerkat_mcp.sessions.streams import Reading, Streams
@@ -86,8 +87,9 @@ class Process:
         owner = e.Owner(instance_id=name, incarnation=self.clock.new_id(), host="here", pid=1)
         self.view.incarnation = owner.incarnation
         self.journal = Journal(self.view, self.clock)
-        self.turns = Turns(self.journal, owner)
-        self.sessions = Sessions(self.journal, self.turns, Providers({"wild": world.model}))
+        self.turns = Turns(self.journal, owner, world.house)
+        providers = Providers({"demo": Wire(lambda _: world.model)}, lookup=lambda _: None)
+        self.sessions = Sessions(self.journal, self.turns, providers)
         self.reading = reading.Reading("den", self.journal, self.turns)
         self.shelf = Shelf(self.sessions)
         self.streams = Streams(self.sessions)
@@ -149,6 +151,7 @@ class World:
         self._caller = caller
         self.random = Random(f"{seed} world")
         self.model = WildModel(seed)
+        self.house = House(seed)
         self.ledger = Ledger()
         self.shared = Shared(seed, committed=self._committed)
         self.processes: list[Process] = []
@@ -282,6 +285,7 @@ class World:
                 self.ledger.logs[watcher.session_id], watcher.seen, watcher.after, whole=watcher.process.up
             )
         self._check_prompts(logs)
+        self.ledger.check_tools(self.house.ran)
         assert somebody.turns.running == 0
 
     async def _settle(self, somebody: Process, session_id: str) -> None:

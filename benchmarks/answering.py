@@ -1,0 +1,140 @@
+"""How long a caller of the whole server waits for the first word, against the bare SDK in a process of its own."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import anyio
+
+from benchmarks.fake import JsonObject, fake, said
+from benchmarks.places import Child, folder, realm_in
+from benchmarks.results import Row, Scale, alternating, share
+from benchmarks.wire import Server, call, ours
+from benchmarks.wires import PROMPT, WIRES, BothWays, close
+
+LINGER_S = 0.06
+"""How long a reply goes on after its first word, so that nothing but the word itself can carry it to a reader."""
+THINK_S = 0.2
+KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "FAKE_API_KEY")
+
+
+def first_word(scale: Scale) -> Sequence[Row]:
+    """From `tools/call meerkat_run` to the progress of the first text delta, on a warm server; the model is quick."""
+    return _rows(0.0, scale.of(15, 100))
+
+
+def first_word_late(scale: Scale) -> Sequence[Row]:
+    """The same, of a model that thinks for 200 ms."""
+    return _rows(THINK_S, scale.of(8, 40))
+
+
+def first_word_cold(scale: Scale) -> Sequence[Row]:
+    """The first call of a server, against a process that has Python and anyio, and imports the SDK when it is asked."""
+    rows: list[Row] = []
+    with fake() as vendors, folder() as root:
+        anyio.run(prepare, root, vendors.url)
+        for wire in WIRES:
+            lane = vendors.always(_word(wire, 0.0))
+            times: tuple[list[float], list[float]] = ([], [])
+            for which in alternating(scale.of(2, 7)):
+                if which == 0:
+                    with Server(ours(root), **keys(lane)) as server:
+                        times[0].append(streamed_ms(server, wire))
+                else:
+                    with Child("bare_sdk", wire.name, vendors.url, lane) as child:
+                        child.line()
+                        child.tell()
+                        times[1].append(float(child.line()))
+            rows.append(Row("adapter", f"{wire.name}: first delta, first call (cold), vs bare SDK with its import", "ms",
+                            *map(median, times)))  # fmt: skip
+    return rows
+
+
+def _rows(think_s: float, times: int) -> list[Row]:
+    rows: list[Row] = []
+    with fake() as vendors, folder() as root:
+        anyio.run(prepare, root, vendors.url)
+        for wire in WIRES:
+            lane = vendors.always(_word(wire, think_s))
+            with Server(ours(root), **keys(lane)) as server:
+                our_ms, bare_ms = anyio.run(_both, wire, server, vendors.url, lane, times)
+            what = f"{wire.name}: first delta through the server, vs bare SDK"
+            what += f" (thinks {think_s * 1000:g} ms)" if think_s else ""
+            rows += [
+                Row("adapter", f"{what}, p50", "ms", share(our_ms, 0.5), share(bare_ms, 0.5)),
+                Row("adapter", "the same, p99", "ms", share(our_ms, 0.99), share(bare_ms, 0.99)),
+                Row("adapter", "what the server adds to p50", "ms", share(our_ms, 0.5) - share(bare_ms, 0.5)),
+            ]
+    return rows
+
+
+def _word(wire: BothWays, think_s: float) -> JsonObject:
+    return said(
+        "word word", piece=5, stall_before=think_s, stall_after=wire.frames_to_text, stall_for=LINGER_S
+    )
+
+
+async def prepare(root: Path, url: str, **more: Any) -> None:
+    """A realm whose providers are the fake."""
+    vendors = {"anthropic": {"base_url": url}, "openai": {"base_url": f"{url}/v1"}, "gemini": {"base_url": url}}
+    here = {"base_url": f"{url}/v1", "api_key_env": "FAKE_API_KEY", "models": ["qwen3"]}
+    async with realm_in(root) as realm:
+        await realm.set_config({"providers": vendors, "self_hosted": {"fake": here}, **more})
+
+
+def keys(lane: str) -> dict[str, str]:
+    """The environment of a server whose every provider has this key."""
+    return dict.fromkeys(KEYS, lane)
+
+
+async def _both(wire: BothWays, server: Server, url: str, lane: str, times: int) -> tuple[list[float], list[float]]:
+    """Milliseconds to the first word, ours and the SDK's: each once before it counts, then in turn.
+
+    The server is waited for in the loop: nothing else is to run here meanwhile.
+    """
+    client = wire.bare(url, lane)
+    our_ms: list[float] = []
+    bare_ms: list[float] = []
+    streamed_ms(server, wire)
+    await asked_ms(wire, client)
+    for which in alternating(times):
+        if which == 0:
+            our_ms.append(streamed_ms(server, wire))
+        else:
+            bare_ms.append(await asked_ms(wire, client))
+    await close(client)
+    return our_ms, bare_ms
+
+
+def streamed_ms(server: Server, wire: BothWays) -> float:
+    """From the call to the first text delta; then the call is heard out."""
+    arguments = {"prompt": PROMPT, "provider": wire.provider, "model": wire.model, "stream": True}
+    line = call(3, "meerkat_run", arguments, _meta={"progressToken": "p"})
+    started = time.perf_counter()
+    server.send(line)
+    first_ms = 0.0
+    while True:
+        heard = server.line()
+        if not first_ms and b'"text_delta"' in heard:
+            first_ms = (time.perf_counter() - started) * 1000
+        if heard.startswith(b'{"jsonrpc":"2.0","id"') or b'"id":3,' in heard or heard.rstrip().endswith(b'"id":3}'):
+            break
+    status = json.loads(heard).get("result", {}).get("structuredContent", {}).get("status")
+    if status != "completed" or not first_ms:
+        raise RuntimeError(f"{wire.name}: no delta, or no end: {heard[:500]!r}")
+    return first_ms
+
+
+async def asked_ms(wire: BothWays, client: Any) -> float:
+    """The same of the bare SDK."""
+    came: list[float] = []
+
+    def on_text(text: str) -> None:
+        came.append(time.perf_counter())
+
+    started = time.perf_counter()
+    await wire.loop(client, wire.model, on_text)
+    return (came[0] - started) * 1000
