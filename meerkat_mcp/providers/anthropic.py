@@ -4,7 +4,6 @@ The SDK reads settings from the environment, from profiles on disk and from the 
 that goes out comes from `Access` and the request.
 """
 
-import json
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -247,11 +246,11 @@ class _Reading:
                 if text:
                     yield Whole(kind="reasoning", text=text)
             case "tool_use":
-                args, malformed = _arguments(text) if text else (item["input"], None)
+                args, malformed = wire.arguments(text) if text else (item["input"], None)
                 item["input"] = args  # the vendor takes nothing but an object back
                 yield ToolCall(tool_use_id=item["id"], tool_name=item["name"], args=args, malformed=malformed)
             case _ if text and "input" in item:
-                item["input"] = _arguments(text)[0]
+                item["input"] = wire.arguments(text)[0]
             case _:
                 pass
 
@@ -259,16 +258,6 @@ class _Reading:
 def _written(item: JsonObject) -> str:
     """What a block begins with; nothing, as a rule."""
     return item.get({"text": "text", "thinking": "thinking"}.get(item["type"], ""), "")
-
-
-def _arguments(text: str) -> tuple[JsonObject, str | None]:
-    """A call's arguments, as `wire.arguments`; not a number and half a character, too, cannot be sent back."""
-    args, malformed = wire.arguments(text)
-    try:
-        json.dumps(args, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        return {}, text
-    return args, malformed
 
 
 def failure_of(exc: Exception, provider: str, sdk: Any) -> MeerkatError:

@@ -103,10 +103,10 @@ class Model:
         self.key = lane()
         self._fake = server.fake
 
-    def will(self, *steps: Part | list[Part]) -> None:
-        """Its next steps: what it says or calls in each. Then it says done."""
+    def will(self, *steps: Part | list[Part], ends: bool = True) -> None:
+        """Its next steps: what it says or calls in each. Then it says done, if it gets there."""
         turns = [Turn(step if isinstance(step, list) else [step]) for step in steps]
-        self._fake.queue(self.key, *turns, Turn([Text("done")]))
+        self._fake.queue(self.key, *turns, *([Turn([Text("done")])] if ends else []))
 
     @property
     def requests(self) -> list[Seen]:

@@ -68,7 +68,7 @@ async def test_a_picture_stays_in_the_session_for_the_turns_to_come(configure, i
 
 async def test_interrupting_a_long_call_cancels_it_at_the_server(configure, serve, everything, model, overheard):
     await configure({"everything": overheard.through(everything)})
-    model.will(LONG)
+    model.will(LONG, ends=False)
     model.will(Call("everything__echo", {"message": "still here"}))
     async with serve() as host:
         started = await host.call("meerkat_run", prompt="go", wait_seconds=0, **ANTHROPIC.settings)
@@ -89,7 +89,7 @@ async def test_interrupting_a_long_call_cancels_it_at_the_server(configure, serv
 
 async def test_a_long_call_over_http_can_be_interrupted_too(configure, serve, everything_http, model):
     await configure({"everything": everything_http})
-    model.will(LONG)
+    model.will(LONG, ends=False)
     model.will(Call("everything__echo", {"message": "still here"}))
     async with serve() as host:
         started = await host.call("meerkat_run", prompt="go", wait_seconds=0, **CHAT.settings)

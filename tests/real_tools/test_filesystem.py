@@ -144,10 +144,12 @@ async def test_a_question_that_is_closed_leaves_the_turn_waiting(configure, serv
     assert not (work / "new.txt").exists()
 
 
-async def test_the_ceiling_of_the_realm_holds_below_what_a_session_wants(configure, serve, files, both, model, work):
+async def test_no_session_goes_beyond_the_ceiling_of_its_realm(configure, serve, files, both, model, work):
     await configure({"files": files}, permissions={"ceiling": "readonly"})
     async with serve() as host:
-        done = await host.run(permission_mode="auto", **ANTHROPIC.settings)
+        refused = await host.run(permission_mode="auto", **ANTHROPIC.settings)
+        assert refused["error"]["code"] == "permission_denied"
+        done = await host.run(**ANTHROPIC.settings)
     assert done["status"] == "completed"
     assert WRITE not in ANTHROPIC.tools(model.requests[0].body)
     assert not (work / "new.txt").exists()

@@ -179,7 +179,7 @@ def told(events: list[JsonObject]) -> list[str]:
             case {"type": "retrying"}:
                 lines.append(f"retrying {event['attempt']}/{event['attempts_max']} {event['kind']}")
             case {"type": "tool_call_requested"}:
-                broken = f" malformed {event['malformed']}" if event["malformed"] is not None else ""
+                broken = f" malformed {event['malformed']}" if event.get("malformed") is not None else ""
                 lines.append(f"tool_call_requested {event['tool_name']} {json.dumps(event['args'])}{broken}")
             case {"type": "tool_execution_completed"}:
                 lines.append(f"{kind} {event['tool_name']}{' error' if event['is_error'] else ''}")
