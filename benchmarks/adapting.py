@@ -27,7 +27,9 @@ def adapters(scale: Scale) -> Sequence[Row]:
         for wire in WIRES:
             in_burst = said("words..." * burst, piece=8, chunk=CHUNK_BYTES)
             ours, bare = anyio.run(_measured, wire, vendors, in_burst, burst, scale.of(3, 9))
-            rows.append(Row("adapter", f"{wire.name}: CPU for a delta of a burst, vs bare SDK", "us", ours, bare, TARGET))
+            rows.append(
+                Row("adapter", f"{wire.name}: CPU for a delta of a burst, vs bare SDK", "us", ours, bare, TARGET)
+            )
         for wire in WIRES:
             one_by_one = said("words..." * paced, piece=8, delay=PACED_S)
             ours, bare = anyio.run(_measured, wire, vendors, one_by_one, paced, scale.of(3, 7))

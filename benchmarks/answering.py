@@ -9,11 +9,14 @@ from typing import Any
 
 import anyio
 
+from benchmarks.appending import EVENT_BYTES, INSERT, raw_file
 from benchmarks.fake import JsonObject, fake, said
-from benchmarks.places import Child, folder, realm_in
+from benchmarks.places import Child, filler, folder, realm_in
 from benchmarks.results import Row, Scale, alternating, share
 from benchmarks.wire import Server, call, ours
 from benchmarks.wires import PROMPT, WIRES, BothWays, close
+from meerkat_mcp.providers.base import ModelRequest, Piece, Provider
+from meerkat_mcp.providers.wire import Http
 
 LINGER_S = 0.06
 """How long a reply goes on after its first word, so that nothing but the word itself can carry it to a reader."""
@@ -48,33 +51,52 @@ def first_word_cold(scale: Scale) -> Sequence[Row]:
                         child.line()
                         child.tell()
                         times[1].append(float(child.line()))
-            rows.append(Row("adapter", f"{wire.name}: first delta, first call (cold), vs bare SDK with its import", "ms",
-                            *map(median, times)))  # fmt: skip
+            what = f"{wire.name}: first delta, first call (cold), vs bare SDK with its import"
+            rows.append(Row("adapter", what, "ms", *map(median, times)))
     return rows
 
 
 def _rows(think_s: float, times: int) -> list[Row]:
     rows: list[Row] = []
+    thinks = f" (thinks {think_s * 1000:g} ms)" if think_s else ""
     with fake() as vendors, folder() as root:
         anyio.run(prepare, root, vendors.url)
         for wire in WIRES:
             lane = vendors.always(_word(wire, think_s))
             with Server(ours(root), **keys(lane)) as server:
-                our_ms, bare_ms = anyio.run(_both, wire, server, vendors.url, lane, times)
-            what = f"{wire.name}: first delta through the server, vs bare SDK"
-            what += f" (thinks {think_s * 1000:g} ms)" if think_s else ""
+                whole_ms, adapter_ms, bare_ms = anyio.run(_ways, wire, server, vendors.url, lane, times)
+            whole, adapter, bare = (share(taken, 0.5) for taken in (whole_ms, adapter_ms, bare_ms))
             rows += [
-                Row("adapter", f"{what}, p50", "ms", share(our_ms, 0.5), share(bare_ms, 0.5)),
-                Row("adapter", "the same, p99", "ms", share(our_ms, 0.99), share(bare_ms, 0.99)),
-                Row("adapter", "what the server adds to p50", "ms", share(our_ms, 0.5) - share(bare_ms, 0.5)),
+                Row(
+                    "adapter",
+                    f"{wire.name}: first delta through the server, vs bare SDK{thinks}, p50",
+                    "ms",
+                    whole,
+                    bare,
+                ),
+                Row("adapter", "the same, p99", "ms", share(whole_ms, 0.99), share(bare_ms, 0.99)),
+                Row("adapter", "through the adapter alone, vs bare SDK, p50", "ms", adapter, bare),
+                Row("adapter", "what the server adds to the bare SDK's p50", "ms", whole - bare),
             ]
-    return rows
+        commit_ms = share(_commits_ms(root / "raw.sqlite3", times), 0.5)
+    return [*rows, Row("adapter", "for comparison: one raw INSERT+COMMIT to this disk, p50", "ms", commit_ms)]
+
+
+def _commits_ms(path: Path, times: int) -> list[float]:
+    """What the disk takes to write one event durably, now and then, as a server is asked now and then."""
+    taken: list[float] = []
+    raw = raw_file(path, 1)
+    for seq in range(1, times + 1):
+        time.sleep(LINGER_S / 4)
+        started = time.perf_counter()
+        raw.execute(INSERT, (1, seq, filler(EVENT_BYTES)))
+        taken.append((time.perf_counter() - started) * 1000)
+    raw.close()
+    return taken
 
 
 def _word(wire: BothWays, think_s: float) -> JsonObject:
-    return said(
-        "word word", piece=5, stall_before=think_s, stall_after=wire.frames_to_text, stall_for=LINGER_S
-    )
+    return said("word word", piece=5, stall_before=think_s, stall_after=wire.frames_to_text, stall_for=LINGER_S)
 
 
 async def prepare(root: Path, url: str, **more: Any) -> None:
@@ -90,23 +112,32 @@ def keys(lane: str) -> dict[str, str]:
     return dict.fromkeys(KEYS, lane)
 
 
-async def _both(wire: BothWays, server: Server, url: str, lane: str, times: int) -> tuple[list[float], list[float]]:
-    """Milliseconds to the first word, ours and the SDK's: each once before it counts, then in turn.
+async def _ways(wire: BothWays, server: Server, url: str, lane: str, times: int) -> Sequence[Sequence[float]]:
+    """Milliseconds to the first word by the server, by our adapter alone, by the SDK: once uncounted, then in turn.
 
     The server is waited for in the loop: nothing else is to run here meanwhile.
     """
-    client = wire.bare(url, lane)
-    our_ms: list[float] = []
-    bare_ms: list[float] = []
-    streamed_ms(server, wire)
-    await asked_ms(wire, client)
-    for which in alternating(times):
-        if which == 0:
-            our_ms.append(streamed_ms(server, wire))
-        else:
-            bare_ms.append(await asked_ms(wire, client))
+    http, client = Http(), wire.bare(url, lane)
+    provider = wire.ours(url, lane, http)
+
+    async def whole() -> float:
+        return streamed_ms(server, wire)
+
+    async def adapter() -> float:
+        return await _replied_ms(provider, wire.request)
+
+    async def bare() -> float:
+        return await asked_ms(wire, client)
+
+    ways = (whole, adapter, bare)
+    taken: tuple[list[float], ...] = ([], [], [])
+    for way in ways:
+        await way()
+    for which in alternating(times, len(ways)):
+        taken[which].append(await ways[which]())
     await close(client)
-    return our_ms, bare_ms
+    await http.close()
+    return taken
 
 
 def streamed_ms(server: Server, wire: BothWays) -> float:
@@ -120,7 +151,7 @@ def streamed_ms(server: Server, wire: BothWays) -> float:
         heard = server.line()
         if not first_ms and b'"text_delta"' in heard:
             first_ms = (time.perf_counter() - started) * 1000
-        if heard.startswith(b'{"jsonrpc":"2.0","id"') or b'"id":3,' in heard or heard.rstrip().endswith(b'"id":3}'):
+        if b'"result"' in heard or b'"error"' in heard:
             break
     status = json.loads(heard).get("result", {}).get("structuredContent", {}).get("status")
     if status != "completed" or not first_ms:
@@ -138,3 +169,12 @@ async def asked_ms(wire: BothWays, client: Any) -> float:
     started = time.perf_counter()
     await wire.loop(client, wire.model, on_text)
     return (came[0] - started) * 1000
+
+
+async def _replied_ms(provider: Provider, request: ModelRequest) -> float:
+    """The same of our adapter, without a server around it."""
+    first_ms, started = 0.0, time.perf_counter()
+    async for part in provider.reply(request):
+        if not first_ms and isinstance(part, Piece):
+            first_ms = (time.perf_counter() - started) * 1000
+    return first_ms

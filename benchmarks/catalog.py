@@ -7,6 +7,7 @@ from benchmarks.results import Benchmark
 BENCHMARKS: dict[str, str] = {
     "cold-start": "starting:cold_start",
     "cli-list": "starting:cli_list",
+    "imports": "starting:imports",
     "stdio-call": "calling:stdio_call",
     "progress": "calling:progress",
     "append": "appending:append",
@@ -28,6 +29,12 @@ BENCHMARKS: dict[str, str] = {
     "list-pages": "listing:list_pages",
     "memory": "remembering:memory",
     "stall": "stalling:stall",
+    "adapters": "adapting:adapters",
+    "first-word": "answering:first_word",
+    "first-word-late": "answering:first_word_late",
+    "first-word-cold": "answering:first_word_cold",
+    "tool-step": "tooling:tool_step",
+    "telemetry-off": "unwatched:telemetry_off",
 }
 
 

@@ -1,4 +1,4 @@
-"""The model vendors' servers, faked: a process of its own (`tests/vendors`), so that its work is not counted as ours."""
+"""The model vendors' servers, faked: a process of its own (`tests/vendors`), so its work does not count as ours."""
 
 import itertools
 import json

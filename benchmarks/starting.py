@@ -15,6 +15,8 @@ from benchmarks.wire import Server, ours, sdk
 from meerkat_mcp.domain.settings import Settings
 
 SDKS = ("anthropic", "openai", "google.genai")
+LATER = (*SDKS, "genai_prices", "mcp.client", "opentelemetry")
+"""What nobody needs before the first turn of a real model, or of a tool, or before there is somebody to watch."""
 
 
 def cold_start(scale: Scale) -> Sequence[Row]:
@@ -37,11 +39,44 @@ def cold_start(scale: Scale) -> Sequence[Row]:
 
 
 def _sdks_loaded(root: Path) -> int:
+    return sum(module in SDKS for module in _imported_by_serve(root))
+
+
+def _imported_by_serve(root: Path) -> dict[str, float]:
     server = Server(ours(root), stderr=subprocess.PIPE, PYTHONPROFILEIMPORTTIME="1")
-    modules = [line.rpartition("|")[2].strip() for line in server.close().decode().splitlines()]
-    if "meerkat_mcp.server.app" not in modules:
+    return _imported(server.close())
+
+
+def _imported_by_list(root: Path) -> dict[str, float]:
+    argv = [sys.executable, "-X", "importtime", *_listing(root)]
+    done = subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return _imported(done.stderr)
+
+
+def _imported(report: bytes) -> dict[str, float]:
+    """What `-X importtime` tells: each module, and its own milliseconds."""
+    lines = [
+        line.removeprefix("import time:").split("|") for line in report.decode().splitlines() if line.count("|") == 2
+    ]
+    found = {name.strip(): int(own) / 1000 for own, _, name in lines if own.strip().isdigit()}
+    if "meerkat_mcp.realms" not in found:
         raise RuntimeError("the imports were not seen")
-    return sum(module in SDKS for module in modules)
+    return found
+
+
+def imports(scale: Scale) -> Sequence[Row]:
+    """What `session list` and the start of `serve` import of what can wait: how many modules, their milliseconds."""
+    rows: list[Row] = []
+    with folder() as root:
+        Server(ours(root)).close()
+        for command, look in (("session list", _imported_by_list), ("serve", _imported_by_serve)):
+            runs = [look(root) for _ in range(scale.of(2, 5))]
+            for package in LATER:
+                own_ms = [[ms for name, ms in run.items() if f"{name}.".startswith(f"{package}.")] for run in runs]
+                what = f"{command}: imports of {package} ({len(own_ms[0])} modules)"
+                target = at_most(0) if package in (*SDKS, "genai_prices") else None
+                rows.append(Row("start", what, "ms", median(map(sum, own_ms)), None, target))
+    return rows
 
 
 def cli_list(scale: Scale) -> Sequence[Row]:
@@ -54,10 +89,14 @@ def cli_list(scale: Scale) -> Sequence[Row]:
 
     with folder() as root:
         anyio.run(prepare, root)
-        listing = ["-m", "meerkat_mcp", "session", "list", "--state-root", str(root), "--realm", REALM]
+        listing = _listing(root)
         floor = ["-c", "import anyio, asyncio, pydantic, sqlite3"]
         listed, bare = interleaved(scale.of(3, 9), lambda: _wall_ms(listing), lambda: _wall_ms(floor))
     return [Row("issue", "meerkat-mcp session list, vs python importing anyio + pydantic", "ms", listed, bare)]
+
+
+def _listing(root: Path) -> list[str]:
+    return ["-m", "meerkat_mcp", "session", "list", "--state-root", str(root), "--realm", REALM]
 
 
 def _wall_ms(words: Sequence[str]) -> float:

@@ -9,14 +9,14 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
-from notes import ADVICE, CLI, CONFIG, ERRORS, EVENT_GROUPS, EVENTS, FIELDS, FLAGS, TOOLS
+from notes import ADVICE, CLI, CONFIG, CONFIG_SECTIONS, ERRORS, EVENT_GROUPS, EVENTS, FIELDS, FLAGS, TOOLS
 from pydantic import BaseModel
 
 from meerkat_mcp.cli import grammar
 from meerkat_mcp.cli.exits import EXIT_CODES
-from meerkat_mcp.domain import errors, events
+from meerkat_mcp.domain import errors, events, messages, servers, settings
 from meerkat_mcp.domain.config import Config
 from meerkat_mcp.domain.session import ACCEPTS
 from meerkat_mcp.server import inputs, results
@@ -84,7 +84,8 @@ def _models(module: Any) -> list[type[BaseModel]]:
 def _inside(*models: type[BaseModel]) -> list[type[BaseModel]]:
     """The models that the fields of these are made of."""
     found: dict[str, type[BaseModel]] = {}
-    known = {model.__name__: model for module in (inputs, results, events) for model in _models(module)}
+    modules = (servers, messages, settings, inputs, results, events)
+    known = {model.__name__: model for module in modules for model in _models(module)}
     for model in models:
         for name in model.model_json_schema(mode="serialization").get("$defs", {}):
             found[name] = known[name]
@@ -156,11 +157,29 @@ def _tree(error: type[errors.MeerkatError]) -> Iterator[type[errors.MeerkatError
 def config_page() -> str:
     """Every key of a realm's config."""
     lines = [CONFIG.rstrip()]
-    for name, field in Config.model_fields.items():
-        section = cast(type[BaseModel], field.annotation)
-        lines += ["", f"## {name}", "", _first_paragraph(section), ""]
-        lines += _table(section, prefix=f"{name}.")
+    for name, section in config_sections(Config):
+        depth = "###" if "." in name.removesuffix(".NAME") else "##"
+        plain = [key for key, field in section.model_fields.items() if _section_in(field.annotation) is None]
+        about = CONFIG_SECTIONS.get(name) or _first_paragraph(section)
+        lines += ["", f"{depth} {name.removesuffix('.NAME')}", "", about]
+        if plain:
+            lines += ["", *_table(section, prefix=f"{name}.", without=section.model_fields.keys() - set(plain))]
     return "\n".join(lines)
+
+
+def config_sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every object of the config by its path; `NAME` stands for a name that somebody chooses."""
+    for key, field in model.model_fields.items():
+        section = _section_in(field.annotation)
+        if section is not None:
+            path = f"{prefix}{key}" + (".NAME" if get_origin(field.annotation) is dict else "")
+            yield path, section
+            yield from config_sections(section, f"{path}.")
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    inner = get_args(annotation)[1] if get_origin(annotation) is dict else annotation
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 
 
 # ── command line ──
@@ -178,7 +197,7 @@ def cli_page() -> str:
         lines.append(f"| [`meerkat-mcp {name}`](#{name.replace(' ', '-')}) | {_said(command.description)} |")
     for words, command in commands:
         own = _own(command, everywhere - {"json"} if words[0] == "config" else everywhere)
-        places = [f"[{a.metavar}]" if a.nargs == "?" else str(a.metavar) for a in own if not a.option_strings]
+        places = [_PLACES.get(str(a.nargs), "{}").format(a.metavar) for a in own if not a.option_strings]
         usage = " ".join(("meerkat-mcp", *words, "[flags]" if own else "", *places))
         lines += ["", f"## {' '.join(words)}", "", _said(command.description), "", "```text", usage.strip(), "```"]
         if own:
@@ -186,6 +205,9 @@ def cli_page() -> str:
         if command.epilog:
             lines += ["", " ".join(command.epilog.split())]
     return "\n".join(lines)
+
+
+_PLACES = {"?": "[{}]", "*": "[{} …]"}
 
 
 def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -310,7 +332,10 @@ def _limits(said: dict[str, Any]) -> str:
 def _prose(thing: Any) -> str:
     paragraphs = textwrap.dedent(thing.__doc__ or "").split("\n\n")
     text = "\n\n".join(" ".join(part.split()) for part in paragraphs).strip()
-    return text.replace("`MeerkatError.as_dict`", "[the errors page](errors.md)").replace("None", "absent")
+    text = text.replace("`MeerkatError.as_dict`", "[the errors page](errors.md)").replace(
+        "that is None", "that is null"
+    )
+    return re.sub(r"(^|\. )None", r"\1Absent", text).replace("None", "absent")
 
 
 def _first_paragraph(thing: Any) -> str:

@@ -40,8 +40,10 @@ A turn has exactly one end: `turn_completed`, `turn_interrupted`, `turn_limit_re
 `done` is not an event. A stream read sets `done: true` when the last event it returns ended a turn, or left it
 waiting for you.
 
-New fields and new types can be added. A reader should pass over what it does not know. `approval_requested`,
-`approval_resolved` and `retrying` will come with tool permissions and with adapters for real models.
+New fields and new types can be added. A reader should pass over what it does not know.
+
+`retrying` makes void what came since the `step_started` before it: the model is asked again, and text, reasoning and
+tool calls of that step come anew.
 
 ## Why a turn is interrupted
 
@@ -89,7 +91,21 @@ Read and change it with `meerkat_config` or `meerkat-mcp config` ([how to](../ho
 for turns that begin after it. A turn that runs keeps what it began with.
 
 The document is at most 262,144 bytes. A key or a password in it is refused: secrets stay in the environment.
+
+`permissions`, `providers`, `self_hosted` and `mcp_servers` are a person's: over MCP a change of them is
+`permission_denied`, unless the server was started with `--trust-caller` ([why](../how-to/permissions.md)).
 """
+
+CONFIG_SECTIONS: dict[str, str] = {
+    "providers": "The vendors. [Use real models](../how-to/real-models.md) says how they are used.",
+    "providers.openai": "The same for OpenAI.",
+    "providers.gemini": "The same for Gemini, and the version of its API.",
+    "self_hosted.NAME": "Servers that speak OpenAI's chat completions: Ollama, vLLM, llama.cpp, OpenRouter and the "
+    "like. `NAME` is a name of your choice: letters, digits, `_` and `-`, at most 32. At most 32 servers.",
+    "mcp_servers.NAME": "MCP servers whose tools an agent can have: a `command` to start, or a `url` that speaks "
+    "streamable HTTP. `NAME` is a name of your choice, as above. `command`, `args`, `env`, `cwd`, `url` and `headers` "
+    "may hold `${VARIABLE}`, or `${VARIABLE:-what else}`, from the environment of the process that runs the turn.",
+}
 
 CLI = """
 # The command line
@@ -97,11 +113,12 @@ CLI = """
 `meerkat-mcp` is for people and scripts. `rkat-mcp` is `meerkat-mcp serve` with its flags directly, for MCP hosts.
 
 What a command was asked for goes to stdout, everything else to stderr. With `--json` stdout has JSON only.
-Exit codes are on [the errors page](errors.md). Beyond those: 0 is success, 1 also means that a turn was interrupted
-or stopped at a limit, 130 is Ctrl-C, and 141 a closed pipe.
+Exit codes are on [the errors page](errors.md). Beyond those: 0 is success (or a turn that waits), 1 also means
+that a turn was interrupted or stopped at a limit, 130 is Ctrl-C, and 141 a closed pipe.
 
 Environment: `MEERKAT_STATE_ROOT` is the folder that realms lie in, and `MEERKAT_REALM` the realm that is meant when
-no `--realm` is given. A flag wins over a variable.
+no `--realm` is given. A flag wins over a variable. The providers' keys are in
+`ANTHROPIC_API_KEY`, `OPENAI_API_KEY`, and `GEMINI_API_KEY` or `GOOGLE_API_KEY`.
 """
 
 EVENT_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -113,7 +130,6 @@ EVENT_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "session_archived",
             "session_restored",
             "session_forked",
-            "history_compacted",
         ),
     ),
     (
@@ -140,11 +156,15 @@ EVENT_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reasoning_delta",
             "reasoning_complete",
             "step_completed",
+            "retrying",
             "output_rejected",
             "budget_warning",
         ),
     ),
     ("Tool calls", ("tool_call_requested", "tool_execution_started", "tool_execution_completed")),
+    ("Approvals", ("approval_requested", "approval_resolved")),
+    ("Tool servers", ("tool_server_failed",)),
+    ("Compaction", ("history_compacted", "compaction_failed")),
 )
 
 FIELDS: dict[str, str] = {
@@ -193,7 +213,6 @@ FIELDS: dict[str, str] = {
     "host": "On which machine.",
     "backend": "The kind of store.",
     "version": "Of this program.",
-    "kind": "Always this.",
     "sessions": "Latest activity first.",
     "session": "The session.",
     "messages": "Oldest first.",
@@ -213,6 +232,18 @@ FIELDS: dict[str, str] = {
     "cache_read_tokens": "Read from the provider's cache.",
     "cache_write_tokens": "Written to the provider's cache.",
     "reasoning_tokens": "Of those written: reasoning.",
+    "mcp_servers": "By name. Null stands for the realm's server of that name.",
+    "permission_mode": "Which tools of MCP servers run by themselves.",
+    "pending_approvals": "Somebody has to say yes or no to these.",
+    "malformed": "What the model wrote where that was no JSON object.",
+    "images": "Pictures.",
+    "mime_type": "Its kind.",
+    "data": "Its bytes, as base64.",
+    "server": "The name of the tool server.",
+    "message": "What is wrong, for people.",
+    "error": "What [the errors page](errors.md) shows.",
+    "purpose": "`summary`: for a compaction.",
+    "kind": "Which kind.",
     # arguments
     "SettingsInput.model": "One of meerkat_models_catalog. Left out: the realm's config decides.",
     "SettingsInput.provider": "Who answers. Left out: whoever has the model.",
@@ -251,6 +282,9 @@ FIELDS: dict[str, str] = {
     "BroughtResult.tool_use_id": "Of the pending call.",
     "BroughtResult.content": "What your tool answered.",
     "BroughtResult.is_error": "True: your tool failed; content tells the model how.",
+    "Response.tool_use_id": "Of the pending approval.",
+    "Response.decision": "Yes or no.",
+    "Response.reason": "For the model, with a no.",
     "BudgetInput.max_tokens": "Tokens read and written, cached ones too.",
     "BudgetInput.max_duration_s": "Seconds in which turns work; waiting does not count.",
     "BudgetInput.max_tool_calls": "Tool calls.",
@@ -263,19 +297,22 @@ FIELDS: dict[str, str] = {
     "TurnResult.session_id": "Keep it: it works tomorrow, and from any process of the realm.",
     "TurnResult.session_ref": "The id with its realm: `realm:id`.",
     "TurnResult.turn_id": "Absent when no turn was asked for.",
-    "TurnResult.status": "`running`, `queued`: not ended. `waiting`: for tool results. `limit`: see stop_reason.",
+    "TurnResult.status": "`running`, `queued`: not ended. `waiting`: for results or a yes. `limit`: see stop_reason.",
     "TurnResult.stop_reason": "Why it stopped: `end`, `tool_calls`, `refusal`, the limit, why it was interrupted, …",
     "TurnResult.text": "What the model said in its last step.",
     "TurnResult.text_cut": "Present when the text is longer than shown.",
     "TurnResult.structured_output": "The answer as a value that fits output_schema.",
     "TurnResult.pending_tool_calls": "Answer all of them with meerkat_resume.",
+    "TurnResult.pending_approvals": "Tools that need a yes: `responses` of meerkat_resume, or "
+    "`meerkat-mcp session approve`.",
     "TurnResult.steps": "Model calls of this turn.",
     "TurnResult.tool_calls": "Tool calls of this turn that were answered.",
     "TurnResult.usage": "Of this turn.",
     "TurnResult.model": "The model of the last step.",
     "TurnResult.provider": "Its provider.",
     "TurnResult.last_seq": "The last event of the turn: a place to read events after.",
-    "TurnResult.warnings": "What was left out, and how to get it.",
+    "TurnResult.warnings": "What went wrong without ending the turn (a tool server is away, a compaction failed), "
+    "or was left out.",
     "TurnResult.error": "Why the turn failed.",
     "SessionView.state": "`stopping`: a turn was told to end and has not ended yet.",
     "SessionView.model": "Absent: the realm's default.",
@@ -289,12 +326,15 @@ FIELDS: dict[str, str] = {
     "HistoryResult.offset": "Place of the first message shown.",
     "HistoryResult.total": "Messages in all.",
     "CompactResult.status": "`preview`: nothing was done.",
-    "CompactResult.messages_replaced": "What the summary stands for.",
+    "CompactResult.messages_replaced": "How many messages the summary stands for.",
     "CompactResult.chars_before": "Their size as JSON.",
     "CompactResult.summary": "What the model sees from now on.",
     "DeleteResult.session_ids": "At most 100 of them are listed.",
     "DeleteResult.confirm": "Send this to do it.",
     "ConfigResult.resolved_paths": "Only when the server was started with `--expose-paths`.",
+    "Capabilities.providers": "Who can answer, how many models each has, and whether its key is set.",
+    "Capabilities.tool_servers": "Those of the config, by name.",
+    "Capabilities.permissions": "The default mode, the ceiling, and what the caller may do.",
     "Capabilities.versions": "Of Python, the MCP SDK, pydantic, and of what the backend uses.",
     "Capabilities.default_reason": "Why this model is the default.",
     "Capabilities.running_turns": "In this process.",
@@ -324,15 +364,32 @@ FIELDS: dict[str, str] = {
     "ConfigResult.generation": "Send it as expected_generation with a change.",
     "CatalogModel.default": "True for the one that a session gets that does not choose.",
     "CatalogModel.context_tokens": "Its window.",
-    "CatalogModel.input_usd": "Price of a million tokens read.",
-    "CatalogModel.output_usd": "Price of a million tokens written.",
+    "CatalogModel.input_usd": "Of tokens read.",
+    "CatalogModel.output_usd": "Of tokens written.",
+    "CatalogModel.cache_read_usd": "Of tokens read from the provider's cache.",
+    "CatalogModel.cache_write_usd": "Of tokens written to it.",
     "TurnStarted.kind": "`compaction`: the prompt asks for a summary.",
     "TurnStarted.prompt": "What was asked.",
     "TurnResumed.prompt": "What was said along with the results, if anything.",
     "TurnWaiting.pending_tool_calls": "Bring results for all of these.",
+    "StepStarted.purpose": "`summary`: for a compaction, not for the answer.",
+    "StepCompleted.answered_by": "The model that the provider says answered.",
+    "StepCompleted.response_id": "The provider's name for the reply.",
+    "StepCompleted.detail": "The provider's own word on a refusal.",
+    "StepCompleted.duration_ms": "How long it took, retries and their pauses included.",
+    "ApprovalResolved.decision": "Yes or no.",
+    "ApprovalResolved.by": "`elicitation`: the person in front of the host. `caller`: the calling model. `operator`: a "
+    "person on the command line.",
+    "ApprovalResolved.reason": "Told to the model, with a no.",
+    "ToolExecutionCompleted.duration_ms": "Absent for a caller's tool.",
+    "ToolCall.kind": "Always this.",
+    "Retrying.attempt": "The one that comes next, from 2.",
+    "Retrying.attempts_max": "How many there are at most (`retry.attempts`).",
+    "Retrying.kind": "What went wrong: `rate_limit`, `overloaded`, `server`, `timeout`, `connection`, `truncated`, …",
+    "Retrying.message": "The same in words.",
+    "Retrying.delay_s": "The pause before it, in seconds.",
     "TurnCompleted.structured_output": "The answer as a value, when there was an output_schema.",
     "TurnLimitReached.limit": "`max_steps`, `max_tokens`, or `budget.…`.",
-    "TurnFailed.error": "What [the errors page](errors.md) shows.",
     "OutputRejected.attempt": "How many answers did not fit so far.",
     "OutputRejected.message": "What the model is told.",
     "BudgetWarning.budget": "Which budget.",
@@ -362,9 +419,11 @@ FIELDS: dict[str, str] = {
 ADVICE: dict[str, str] = {
     "invalid_request": "Change the call as message and hint say. Repeating it does not help.",
     "not_waiting": "Somebody answered already, or the turn was ended. Look with `meerkat_read`, then send a prompt.",
-    "tool_results_mismatch": "`expected` lists the ids. Answer all of them in one call, each once. A prompt alone, "
-    "while a turn waits for results, has this code too; `if_busy: queue` and `interrupt` work there as well.",
-    "model_unknown": "`meerkat_models_catalog` lists the models. Today that is the `demo` model alone.",
+    "tool_results_mismatch": "`expected` lists the ids of pending tool calls, `expected_approvals` those of pending "
+    "approvals. Answer all of a kind in one call, each once. A prompt alone, while a turn waits, has this code too; "
+    "`if_busy: queue` and `interrupt` work there as well.",
+    "model_unknown": "`meerkat_models_catalog` lists the models. Any other name is taken when you name its provider "
+    "too ([how](../how-to/real-models.md#choose-a-model)).",
     "schema_invalid": "Before a turn: mend the schema. After one (`attempts` is there): the model could not meet the "
     "schema; make it simpler, or raise `agent.structured_output_retries`.",
     "session_not_found": "`meerkat_sessions` lists what there is. Another realm has other sessions.",
@@ -377,13 +436,19 @@ ADVICE: dict[str, str] = {
     "idempotency_conflict": "`session_id` and `turn_id` say what it was used for. Take a new key for a new request.",
     "generation_conflict": "`expected` and `current` are the two generations. Read again, make your change on that.",
     "backend_mismatch": "A realm keeps the backend it was made with. Leave the flag out, or use another realm.",
-    "permission_denied": "Nothing raises it today. It is kept for tool permissions, which come later.",
+    "permission_denied": "It is a person's to do, or the operator's to allow: the hint says how. "
+    "[Permissions and approvals](../how-to/permissions.md).",
     "limit_exceeded": "`limit` and `maximum` say which limit. Most are keys of [the config](config.md).",
     "budget_exhausted": "Raise the session's budget with `meerkat_resume`, or the realm's, or start a new session. A "
     "session's budget cannot be higher than the realm's.",
-    "provider_rejected": "The provider says why in the message. Change the request.",
-    "provider_unauthenticated": "Set the environment variable that the hint names, and restart the server.",
-    "provider_unavailable": "Prompt again. What the turn had finished is still in the history.",
+    "provider_rejected": "The provider says why in the message; `kind` is `quota`, `context`, `not_found` or "
+    "`bad_request`. Change the request, the model or the account.",
+    "provider_unauthenticated": "Set the environment variable that the hint names, and restart the server. A key "
+    "that is refused has this code too.",
+    "provider_unavailable": "It was tried again already, as `retry` of [the config](config.md#retry) says. Prompt "
+    "again later; `retry_after_s` says when, where the provider did. What the turn had finished is in the history.",
+    "tool_server_unavailable": "`server` says which one; the message has what it said last. Mend its definition "
+    "(`mcp_servers`), or leave out `required`: then the turn goes on without its tools.",
     "store_unavailable": "The hint says what to check: disk space, permissions, another program that locks the file.",
     "corrupt": "Stop all processes of the realm and keep a copy of its folder before you do anything else.",
     "internal": "Please report it. The server's log (stderr) has the traceback; the caller never sees it.",

@@ -1,7 +1,7 @@
 """What the pages say is so: every snippet is run, every name is there, every link leads somewhere.
 
 CONTRIBUTING.md says how a page is read here. A page's tool calls are one conversation with a realm of its own, its
-commands another one.
+commands another one, both without anybody's keys.
 """
 
 import json
@@ -15,13 +15,13 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 
-from meerkat_mcp import build_server, choose, open_realm
+from meerkat_mcp import Realm, build_server, choose, open_realm
 from meerkat_mcp.cli import grammar
 from meerkat_mcp.domain import errors, events
 from meerkat_mcp.domain.config import Config
@@ -29,11 +29,13 @@ from meerkat_mcp.server.app import surface
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
+STARTED_BY_PAGES = {"notes_server.py"}  # a tool server: what a page's config starts
+EXAMPLES = [path for path in sorted((DOCS / "examples").glob("*.py")) if path.name not in STARTED_BY_PAGES]
 INSPECTOR = ROOT / "inspector-configs"
 CALL_LIMIT_S = 15
 COMMAND_LIMIT_S = 30
 TOUR_LIMIT_S = 60
+KEYS = {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"}
 
 TOOLS = [tool.name for tool in surface(cast(Any, None))]  # the tools are described without a realm
 
@@ -124,7 +126,7 @@ def with_a(wanted: Callable[[Page], Any]) -> Any:
 
 
 def has_calls(page: Page) -> bool:
-    return any(block.calls() for block in page.of("json"))
+    return any(block.calls() or "config" in block.notes for block in page.of("json"))
 
 
 def has_commands(page: Page) -> bool:
@@ -140,9 +142,16 @@ def test_the_reference_pages_say_what_the_code_says():
     assert done.returncode == 0, done.stderr
 
 
-def config_keys() -> list[str]:
-    sections = {name: cast(Any, field.annotation) for name, field in Config.model_fields.items()}
-    return [f"{name}.{key}" for name, section in sections.items() for key in section.model_fields]
+def config_keys(model: Any = Config, prefix: str = "") -> list[str]:
+    """Every key that a config can have, by its path."""
+    keys: list[str] = []
+    for name, known in model.model_fields.items():
+        inner: Any = get_args(known.annotation)[1] if get_origin(known.annotation) is dict else known.annotation
+        if hasattr(inner, "model_fields"):
+            keys += config_keys(inner, f"{prefix}{name}." + ("NAME." if inner is not known.annotation else ""))
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
 
 
 def commands() -> Iterator[str]:
@@ -188,8 +197,16 @@ class Conversation:
     """The tool calls of a page on a real server, from top to bottom."""
 
     client: Client
+    realm: Realm
+    folder: Path
     known: dict[str, str] = field(default_factory=dict)
     result: Any = None
+
+    async def play(self, block: Block) -> None:
+        if "config" in block.notes:  # as a person would, on the command line
+            await self.realm.patch_config(json.loads(here(block.text, self.folder)))
+        for call in block.calls():
+            await self.call(call, block.notes.get("fails"))
 
     async def call(self, call: dict[str, Any], fails: str | None) -> None:
         with anyio.fail_after(CALL_LIMIT_S):
@@ -220,6 +237,14 @@ class Conversation:
                 if isinstance(inner, str):
                     self.known[key] = inner
                 self._learn(inner)
+
+
+def here(text: str, folder: Path) -> str:
+    """A page's text with places of this machine."""
+    places = {"/path/to/.venv/bin/python": sys.executable, "/path/to/docs": str(DOCS), "/path/to": str(folder)}
+    for shown, real in places.items():
+        text = text.replace(shown, real.replace("\\", "/"))
+    return text
 
 
 def fits(shown: Any, real: Any) -> bool:
@@ -263,11 +288,10 @@ def test_a_shown_result_is_compared_field_by_field(shown: Any, real: Any, is_so:
 async def test_the_tool_calls_of_a_page_work_as_it_says(page: Page, tmp_path: Path):
     choice = choose("docs", backend="memory", state_root=tmp_path)
     async with open_realm(choice) as realm, Client(build_server(realm)) as client:
-        conversation = Conversation(client)
+        conversation = Conversation(client, realm, tmp_path)
         for block in page.of("json"):
             where = f"{page.name}:{block.line}"
-            for call in block.calls():
-                await conversation.call(call, block.notes.get("fails"))
+            await conversation.play(block)
             if "result" in block.notes:
                 (shown,) = block.json()
                 assert fits(shown, conversation.result), f"{where}: the result is {conversation.result}"
@@ -287,11 +311,12 @@ def test_the_host_configs_of_a_page_start_our_server(page: Page):
     for block in page.blocks:
         if "host" in block.notes:
             config = tomllib.loads(block.text) if block.language == "toml" else block.json()[0]
-            ((key, servers),) = config.items()
+            ((key, servers),) = [(key, value) for key, value in config.items() if key != "inputs"]
             assert key in ("mcpServers", "servers", "context_servers", "mcp_servers")
             for server in servers.values():
                 assert server["command"] == "/path/to/.venv/bin/meerkat-mcp"
                 assert_serves(server["args"])
+                assert {*server.get("env", ()), *server.get("env_vars", ())} <= KEYS
 
 
 @with_a(lambda page: "/path/to/.venv/bin/meerkat-mcp" in page.path.read_text(encoding="utf-8"))
@@ -367,7 +392,7 @@ class Terminal:
         if "SESSION_ID" in line:
             latest = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", self.seen)[-1]
             line = line.replace("SESSION_ID", latest)
-        return [sys.executable, "-m", "meerkat_mcp", *shlex.split(line)[1:]]
+        return [sys.executable, "-m", "meerkat_mcp", *shlex.split(here(line, self.folder))[1:]]
 
     def _place(self) -> dict[str, Any]:
         env = environment(MEERKAT_STATE_ROOT=str(self.folder / "state"))
@@ -423,6 +448,7 @@ def same_for_all(line: str) -> str:
 # ── examples ──
 
 SAYS = {
+    "approvals.py": "completed The demo model got these results:\n- notes__add (call_1_1) answered: Noted: Buy milk.",
     "callback_tool.py": "Rain and 4 degrees in Oslo.",
     "embed.py": "Your name is Ada.",
     "embed_follow.py": "turn_completed",

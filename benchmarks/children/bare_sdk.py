@@ -1,4 +1,4 @@
-"""Imports a vendor's SDK when it is told to, asks once as its documentation shows, and says the ms to the first word."""
+"""Imports a vendor's SDK when it is told to, asks as its documentation shows, and says the ms to the first word."""
 
 import sys
 import time

@@ -278,8 +278,8 @@ def refuse_secrets(value: Any, path: str) -> None:
             if inner and not isinstance(inner, dict) and _SECRET_KEY.search(key) and not _refers(inner):
                 raise InvalidRequest(
                     f"{path}.{key} would put a secret into the store.",
-                    hint="Put it into an environment variable, and write its name: in a key that ends in _env, or as "
-                    "${NAME} in a tool server's env and headers.",
+                    hint="Put it into an environment variable. A provider names that in api_key_env, a tool server "
+                    "writes ${NAME} in its env and headers.",
                 )
             refuse_secrets(inner, f"{path}.{key}")
     elif isinstance(value, list):

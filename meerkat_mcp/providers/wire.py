@@ -106,6 +106,15 @@ _STATUSES: Mapping[int, Kind] = {
 }
 _TOO_LONG = re.compile(r"context (window|length)|prompt is too long|input token count .* exceeds", re.IGNORECASE)
 _KEY = re.compile(r"\b(sk|pk|key|AIza)[-_]?[A-Za-z0-9_*.-]{8,}")
+_KEY_CHARS_MIN = 8  # a shorter one is a placeholder, and stands in many a word
+
+_keys: set[str] = set()
+
+
+def keep_secret(key: str) -> None:
+    """Strike this key out of what any provider says from now on: a server of one's own may have keys of any form."""
+    if len(key) >= _KEY_CHARS_MIN:
+        _keys.add(key)
 
 
 def kind_of(status: int | None, code: str | None, message: str) -> Kind:
@@ -134,6 +143,8 @@ def failure(
 ) -> MeerkatError:
     """The error of ours. Keys that a provider quotes are struck out, long messages cut."""
     headers = headers or {}
+    for key in _keys:
+        message = message.replace(key, "[key]")
     said = _KEY.sub("[key]", message).strip() or kind.replace("_", " ")
     return ERRORS[kind](
         f"{provider}: {said[:MESSAGE_CHARS_MAX]}",

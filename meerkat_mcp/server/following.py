@@ -12,6 +12,7 @@ from meerkat_mcp.domain.events import TURN_PAUSES, Event
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.realms import Realm
+from meerkat_mcp.server.results import event_view
 
 BEAT_INTERVAL_S = 10.0
 """Hosts give up a silent call after 60 s at the earliest; one of them looks every 30 s."""
@@ -80,7 +81,7 @@ async def _tell(realm: Realm, context: Context[Any, Any], session_id: str, turn_
 
 
 async def _send(context: Context[Any, Any], happened: Event) -> None:
-    event = happened.model_dump(mode="json", exclude_none=True)
+    event = event_view(happened.model_dump(mode="json", exclude_none=True))
     token = _token(context)
     if token is None:  # a client in this very process has no token, and may listen all the same
         return await context.report_progress(happened.seq, None, message(event))
@@ -110,6 +111,12 @@ def message(event: JsonObject) -> str:
             said = f"{event['tool_name']} {'failed' if event.get('is_error') else 'answered'}"
         case "step_started":
             said = f"asks {event['model']}, step {event['step']}"
+        case "retrying":
+            said = f"tries again in {event['delay_s']:g} s: {event['message']}"
+        case "approval_requested":
+            said = f"needs a yes for {event['tool_name']}"
+        case "tool_server_failed":
+            said = f"tool server {event['server']} is away: {event['message']}"
         case "turn_failed":
             said = f"failed: {event['error'].get('message', '')}"
         case "turn_limit_reached":

@@ -296,6 +296,14 @@ _PLAIN = {
 }
 
 
+def event_view(event: JsonObject) -> JsonObject:
+    """An event as a host sees it: without the bytes of pictures, which are for the model and fill a host's context."""
+    if not event.get("images"):
+        return event
+    pictures = [{"mime_type": image["mime_type"], "bytes": len(image["data"]) * 3 // 4} for image in event["images"]]
+    return event | {"images": pictures}
+
+
 def session_view(session: Session) -> SessionView:
     """A session as a list shows it."""
     return SessionView(

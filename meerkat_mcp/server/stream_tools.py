@@ -56,7 +56,7 @@ class StreamTools:
         return r.StreamEvents(
             status=found.status,
             stream_id=given.stream_id,
-            events=[json.loads(recorded.body) for recorded in found.events],
+            events=[r.event_view(json.loads(recorded.body)) for recorded in found.events],
             next_seq=found.next_seq,
             more=found.more,
             done=bool(found.events) and found.events[-1].type in TURN_PAUSES,

@@ -22,6 +22,8 @@ PARALLEL_CALLS_MAX = 16
 
 Say = Callable[[e.Event], None]
 
+_ONLY_READS = "{} is not allowed here: this session only reads."
+
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
@@ -56,8 +58,7 @@ class Calling:
             self._tell_problems()
             callers = {tool.name for tool in self._plan.tools}
             self._ours = {tool.name: tool for tool in listed if tool.name not in callers}
-        shown = [tool for tool in self._ours.values() if self._plan.permission_mode != "readonly" or tool.read_only]
-        return (*self._plan.tools, *(tool.definition for tool in shown))
+        return (*self._plan.tools, *(tool.definition for tool in self._shown()))
 
     def sort(self, calls: Sequence[ToolCall]) -> Sorted:
         """What becomes of each call."""
@@ -70,18 +71,27 @@ class Calling:
             elif call.tool_name in callers:
                 caller.append(call)
             elif tool is None:
-                names = ", ".join(sorted(callers | self._ours.keys())) or "none"
+                names = ", ".join(sorted(callers | {tool.name for tool in self._shown()})) or "none"
                 answered.append(_failed(call, f"There is no tool {call.tool_name!r}. There are: {names}."))
             elif tool.read_only or self._plan.permission_mode == "auto":
                 run.append(call)
             elif self._plan.permission_mode == "ask":
                 ask.append(call)
             else:
-                answered.append(_failed(call, f"{call.tool_name} is not allowed here: this session only reads."))
+                answered.append(_failed(call, _ONLY_READS.format(call.tool_name)))
         return Sorted(tuple(answered), tuple(run), tuple(ask), tuple(caller))
 
     async def run(self, calls: Sequence[ToolCall]) -> None:
-        """Make these calls, side by side, and say what comes of each. That they begin is on the disk before they do."""
+        """Make these calls, side by side, and say what comes of each. That they begin is on the disk before they do.
+
+        Also what was approved is not made where only reading is allowed: that may have changed since it was asked for.
+        """
+        if self._plan.permission_mode == "readonly":
+            reading = {tool.name for tool in self._shown()}
+            for call in calls:
+                if call.tool_name not in reading:
+                    self._say(_failed(call, _ONLY_READS.format(call.tool_name)))
+            calls = [call for call in calls if call.tool_name in reading]
         if not calls:
             return
         for call in calls:
@@ -91,6 +101,10 @@ class Calling:
         async with anyio.create_task_group() as tasks:
             for call in calls:
                 tasks.start_soon(self._make, call, places)
+
+    def _shown(self) -> list[Tool]:
+        """Our tools that the model sees."""
+        return [tool for tool in self._ours.values() if self._plan.permission_mode != "readonly" or tool.read_only]
 
     async def _make(self, call: ToolCall, places: anyio.CapacityLimiter) -> None:
         async with places:

@@ -66,9 +66,12 @@ def answers(
     for. Results may come before approvals or after, but all of a kind come together.
 
     Raises:
-        NotWaiting, ToolResultsMismatch (it names what is missing and what nobody asked for), InvalidRequest.
+        NotWaiting, ToolResultsMismatch (it names what is missing and what nobody asked for), InvalidRequest,
+        SessionArchived.
     """
     turn = session.turn
+    if session.state == "archived":
+        session.check(e.TurnResumed(owner=owner))
     if session.state != "waiting" or turn is None:
         raise NotWaiting(
             f"Session {session.id} waits for no tool results or approvals.",

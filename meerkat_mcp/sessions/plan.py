@@ -33,8 +33,9 @@ class Answering:
 class Plan:
     """Everything a turn needs to know, fixed when it begins: a later change of config does not touch it.
 
-    `window` says how many tokens the model can read, where that is known. `servers` are the MCP servers whose tools
-    it has, and `permission_mode` which of these run by themselves.
+    `window` says how many tokens the model can read, where that is known. `summarising` is who writes summaries; it
+    raises what is wrong with the config there. `servers` are the MCP servers whose tools the model has, and
+    `permission_mode` says which of these run by themselves.
     """
 
     answering: Answering
@@ -51,7 +52,7 @@ class Plan:
     budget: Budget
     retry: RetryConfig
     compaction: CompactionConfig
-    summarising: Answering
+    summarising: Callable[[], Answering]
     tool_result_chars_max: int
     delta_interval_s: float
 
@@ -64,9 +65,13 @@ def plan(settings: Settings, config: Config, providers: Providers) -> Plan:
     """
     agent = config.agent
     choice = chosen(settings, config, providers)
-    summariser = choice
-    if config.compaction.model is not None or config.compaction.provider is not None:
-        summariser = providers.find(config.compaction.model, config.compaction.provider, config)
+    answering = _answering(choice, config, providers)
+
+    def summarising() -> Answering:
+        model, provider = config.compaction.model, config.compaction.provider
+        if model is None and provider is None:
+            return answering
+        return _answering(providers.find(model, provider, config), config, providers)
 
     async def window() -> int | None:
         model = await providers.model(choice, config)
@@ -74,7 +79,7 @@ def plan(settings: Settings, config: Config, providers: Providers) -> Plan:
 
     system = settings.system_prompt if settings.system_prompt is not None else agent.system_prompt or ""
     return Plan(
-        answering=_answering(choice, config, providers),
+        answering=answering,
         window=window,
         provider_params=_realm_params(choice, config, providers) | (settings.provider_params or {}),
         system_prompt="\n\n".join(part for part in (system, *settings.additional_instructions) if part),
@@ -88,7 +93,7 @@ def plan(settings: Settings, config: Config, providers: Providers) -> Plan:
         budget=settings.budget.tightened(config.budget),
         retry=config.retry,
         compaction=config.compaction,
-        summarising=_answering(summariser, config, providers),
+        summarising=summarising,
         tool_result_chars_max=config.limits.max_tool_result_chars,
         delta_interval_s=config.limits.delta_interval_ms / 1000,
     )

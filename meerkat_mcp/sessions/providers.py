@@ -15,6 +15,7 @@ from meerkat_mcp.domain.errors import InvalidRequest, MeerkatError, ModelUnknown
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.providers.base import Access, Model, Provider
 from meerkat_mcp.providers.catalog import DEFAULT_MODELS, enriched, known_models, provider_of
+from meerkat_mcp.providers.wire import keep_secret
 
 DEMO = "demo"
 SELF_HOSTED = "self_hosted"
@@ -203,6 +204,7 @@ class Providers:
                 kind="auth",
                 provider=choice.provider,
             )
+        keep_secret(key or "")
         return Access(
             base_url=reached.base_url or wire.base_url,
             api_key=key or "",
@@ -226,8 +228,8 @@ class Providers:
             InvalidRequest: there is no such provider.
         """
         wanted = (provider,) if provider is not None else self.names(config)
-        if provider is not None and provider not in config.self_hosted:
-            self.find("any" if provider != DEMO else None, provider, config)
+        if provider is not None and provider not in (*self.names(config), *config.self_hosted):
+            self.find("any", provider, config)
         return tuple([model for name in wanted for model in await self._models(name, config)])
 
     async def model(self, choice: Choice, config: Config) -> Model | None:

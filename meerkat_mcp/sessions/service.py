@@ -170,6 +170,7 @@ class Sessions:
         if not session.messages:
             raise InvalidRequest(f"Session {session_id} has no history to compact.", session_id=session_id)
         config = await self._checked("", session.settings)
+        plan(session.settings, config, self.providers).summarising()
         turn_id = self.journal.clock.new_id()
 
         def decide(current: Session) -> Sequence[e.Event]:

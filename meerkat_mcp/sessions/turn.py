@@ -31,7 +31,7 @@ COMPACT_TOKENS_MIN = 2_000
 """Below this a history is short for any model: its window is not even asked for."""
 
 UNFINISHED = ("length", "context", "refusal")
-"""A call in a reply that stopped so is not made: it may not be whole, however whole it looks, or is not to be trusted."""
+"""A call in a reply that stopped so is not made: it may not be whole, however it looks, or is not to be trusted."""
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ class TurnRun:
                 if over := self._over(session):
                     return over
             answer = await self._ask(session, tools)
+            self._check_cost(answer)
             makes_calls = answer.calls and answer.reply.stop_reason not in UNFINISHED
             end = await self._called(calling, answer.calls) if makes_calls else self._answered(answer)
             if end is not None:
@@ -141,6 +142,14 @@ class TurnRun:
             max_tokens=plan.max_tokens if left is None else max(1, min(plan.max_tokens, left)),
         )
         return await ask(plan.answering, request, Step(step), plan.retry, self._journal.clock, self._say)
+
+    def _check_cost(self, answer: Answer) -> None:
+        """A budget in dollars that nobody can keep is said to be one. Raises InvalidRequest."""
+        if self._plan.budget.max_cost_usd is not None and answer.reply.usage.cost_usd is None:
+            raise InvalidRequest(
+                f"The price of {self._plan.answering.model} is not known: budget.max_cost_usd cannot be kept.",
+                hint="Use a model with a known price (meerkat_models_catalog), or a budget in tokens.",
+            )
 
     def _next_step(self, session: Session) -> tuple[int, int | None]:
         """The number of the next step, and how many tokens of the budget are left for it."""
@@ -261,7 +270,7 @@ class TurnRun:
     async def _summarise(self, session: Session, at: int, *, silent: bool) -> e.TurnLimitReached | None:
         """Have the first `at` messages replaced by a summary. Raises what `ask` does, and when nothing was written."""
         plan, placed = self._plan, self._transcript.placed
-        (step, left), who = self._next_step(session), plan.summarising
+        (step, left), who = self._next_step(session), plan.summarising()
         request = self._summary_request(compaction.request_text(placed[:at]), who, left)
         answer = await ask(who, request, Step(step, "summary", silent), plan.retry, self._journal.clock, self._say)
         if answer.reply.stop_reason == "length" and not silent:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 IMAGE_BYTES_MAX = 5 * 1024 * 1024  # the narrowest provider's limit for one picture
 IMAGES_MAX = 20
+IMAGES_CHARS_MAX = 12 * 1024 * 1024  # of one result, as base64: it becomes one event in the log
 CHARS_MAX = 200_000
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Pictures that every provider takes. Another one in a conversation would have each later request refused."""
@@ -28,8 +29,8 @@ def to_output(
     images: list[Image] = []
     for block in result.content:
         shown = _shown(block, image_bytes_max)
-        if isinstance(shown, Image) and len(images) >= IMAGES_MAX:
-            shown = f"[one more image was left out: at most {IMAGES_MAX} are shown]"
+        if isinstance(shown, Image) and not _fits(shown, images):
+            shown = f"[one more image was left out: at most {IMAGES_MAX}, and {IMAGES_CHARS_MAX >> 20} MB, are shown]"
         if isinstance(shown, Image):
             images.append(shown)
         else:
@@ -38,6 +39,10 @@ def to_output(
     if result.structured_content is not None and not _says(said, result.structured_content):
         texts.append(json.dumps(result.structured_content, ensure_ascii=False))
     return Output(content=cut("\n".join(texts), chars_max), images=tuple(images), is_error=result.is_error)
+
+
+def _fits(image: Image, others: list[Image]) -> bool:
+    return len(others) < IMAGES_MAX and sum(len(one.data) for one in (image, *others)) <= IMAGES_CHARS_MAX
 
 
 def cut(text: str, chars_max: int) -> str:

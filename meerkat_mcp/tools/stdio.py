@@ -37,6 +37,7 @@ STDERR_CHARS_SHOWN = 1_000
 FLUSH_S = 0.5
 GRACE_S = 1.0  # to end by itself once its input has ended
 TERM_S = 1.0  # to end after SIGTERM, before SIGKILL
+HASTE = 0.35  # that share of both when we are leaving ourselves: hosts kill what takes longer than a second or two
 KILL_S = 1.0
 LAST_WORDS_S = 0.5
 
@@ -76,8 +77,12 @@ class Child:
             pipes.start_soon(self._write, process, from_session)
             pipes.start_soon(self._read_stderr, process)
             pipes.start_soon(self._watch, process)
+            haste = 1.0
             try:
                 yield heard, said
+            except anyio.get_cancelled_exc_class():
+                haste = HASTE
+                raise
             finally:
                 self.died = self.over.is_set()
                 with anyio.CancelScope(shield=True):
@@ -85,7 +90,7 @@ class Child:
                     said.close()
                     with anyio.move_on_after(FLUSH_S):
                         await self._written.wait()
-                    await _stop(process)
+                    await _stop(process, haste)
                 pipes.cancel_scope.cancel()
         self.over.set()
 
@@ -200,27 +205,27 @@ async def _start(definition: ToolServer) -> Process:
     )
 
 
-async def _stop(process: Process) -> None:
+async def _stop(process: Process, haste: float) -> None:
     """End a process and its children. Every wait is bounded; what survives SIGKILL is left."""
     if process.stdin is not None:
         with suppress(*_GONE):
             await process.stdin.aclose()
-    with anyio.move_on_after(GRACE_S):
+    with anyio.move_on_after(GRACE_S * haste):
         await process.wait()
     if sys.platform == "win32":
         await terminate_windows_process_tree(process)
         close_process_job(process)
     else:
-        await _stop_group(process.pid)
+        await _stop_group(process.pid, TERM_S * haste)
     with anyio.move_on_after(KILL_S):
         await process.aclose()
 
 
-async def _stop_group(group: int) -> None:
+async def _stop_group(group: int, within_s: float) -> None:
     """Ask all processes of a group to end, and soon make them."""
     try:
         _signal(group, signal.SIGTERM)
-        with anyio.move_on_after(TERM_S):
+        with anyio.move_on_after(within_s):
             while True:
                 await anyio.sleep(0.01)
                 _signal(group, 0)

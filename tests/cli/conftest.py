@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+TOOL_SERVER = {"command": sys.executable, "args": [str(Path(__file__).with_name("tool_server.py"))]}
 LIMIT_SECONDS = 20
 
 
@@ -26,7 +27,8 @@ class Commands:
 
     @property
     def environment(self) -> dict[str, str]:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("MEERKAT_")}
+        theirs = ("MEERKAT_", "ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_")
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
         return ours | {"PYTHONPATH": str(ROOT), "HOME": str(self.folder), "COLUMNS": "100"}
 
     def words(self, *args: str) -> list[str]:
@@ -61,6 +63,60 @@ class Commands:
         )
         self.started.append(process)
         return process
+
+    @contextmanager
+    def at_a_terminal(self, *args: str) -> Iterator["Terminal"]:
+        """The command as a person runs it: it can be asked what is on its stderr, and told something."""
+        import pty
+
+        leader, follower = pty.openpty()
+        process = subprocess.Popen(
+            self.words(*args),
+            stdin=follower,
+            stdout=subprocess.PIPE,
+            stderr=follower,
+            encoding="utf-8",
+            cwd=self.folder,
+            env=self.environment | {"TERM": "dumb"},
+        )
+        os.close(follower)
+        try:
+            yield Terminal(process, leader)
+        finally:
+            process.kill()
+            process.wait()
+            os.close(leader)
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+@dataclass
+class Terminal:
+    """The other end of a terminal that a command runs at."""
+
+    process: subprocess.Popen[str]
+    leader: int
+    seen: str = ""
+
+    def until(self, what: str) -> None:
+        """Read until that is there, and go on after it; the test's timeout bounds the wait."""
+        while what not in self.seen:
+            try:
+                chunk = os.read(self.leader, 4096)
+            except OSError:  # the command has ended
+                chunk = b""
+            if not chunk:
+                raise AssertionError(f"{what!r} never came; there is {self.seen!r}")
+            self.seen += chunk.decode()
+        self.seen = self.seen.partition(what)[2]
+
+    def type(self, text: str) -> None:
+        os.write(self.leader, text.encode())
+
+    def end(self) -> tuple[int, str]:
+        """The exit code, and what went to stdout."""
+        said, _ = self.process.communicate(timeout=LIMIT_SECONDS)
+        return self.process.returncode, said
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_an_output_schema_from_a_file_gives_json(meerkat: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("[[fail unavailable]]",), 8, "provider_unavailable"),
+        (("[[fail rejected]]",), 8, "provider_rejected"),
         (("[[fail crash]]",), 1, "internal"),
         (("--max-tokens", "2", "[[words 9]]"), 1, None),
         (("--model", "nobody", "hello"), 2, "model_unknown"),

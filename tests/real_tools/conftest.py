@@ -172,18 +172,24 @@ def serve(tmp_path: Path, environment: dict[str, str]) -> Serve:
 
 @pytest.fixture
 def inside(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Inside:
-    """The realm's MCP server in this process, with a host; options are those of `build_server`."""
+    """The realm's MCP server in this process, with a host: quicker to start."""
 
     @asynccontextmanager
-    async def start(**options: Any) -> AsyncGenerator[Host]:
+    async def start(*, trust_caller: bool = False, **how: Any) -> AsyncGenerator[Host]:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         async with open_realm(choose("den", state_root=tmp_path)) as realm:
-            host = Host(build_server(realm, **options))
+            host = Host(build_server(realm, trust_caller=trust_caller), **how)
             async with host.client:
                 yield host
 
     return start
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> Serve | Inside:
+    """One of these two: what a test is parametrised with."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -70,9 +70,7 @@ def _installed(folder: Path, command: Sequence[str], packages: Sequence[str]) ->
             fresh = folder / "unfinished"
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
-            said = subprocess.run(
-                [*command, str(fresh), *packages], capture_output=True, text=True, timeout=PATIENCE_S
-            )
+            said = subprocess.run([*command, str(fresh), *packages], capture_output=True, text=True, timeout=PATIENCE_S)
             if said.returncode:
                 missing(f"{packages[0]} and what it needs cannot be installed: {said.stderr[-300:]}")
             fresh.rename(done)

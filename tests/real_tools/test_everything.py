@@ -15,14 +15,18 @@ PNG = "iVBORw0KGgo"
 LONG = Call("everything__trigger-long-running-operation", {"duration": 600, "steps": 1})
 
 
-
-
 @pytest.mark.parametrize(
-    ("wire", "transport"),
-    [(ANTHROPIC, "everything"), (RESPONSES, "everything_http"), (GEMINI, "everything"), (CHAT, "everything_http")],
+    ("wire", "transport", "start"),
+    [
+        (ANTHROPIC, "everything", "inside"),
+        (RESPONSES, "everything_http", "inside"),
+        (GEMINI, "everything", "serve"),
+        (CHAT, "everything_http", "serve"),
+    ],
     ids=["anthropic-stdio", "responses-http", "gemini-stdio", "chat-http"],
+    indirect=["start"],
 )
-async def test_whatever_a_tool_answers_reaches_the_model(configure, serve, model, wire: Wire, transport, request):
+async def test_whatever_a_tool_answers_reaches_the_model(configure, start, model, wire: Wire, transport, request):
     await configure({"everything": request.getfixturevalue(transport)})
     model.will(
         [
@@ -33,7 +37,7 @@ async def test_whatever_a_tool_answers_reaches_the_model(configure, serve, model
             Call("everything__get-sum", {"a": "two", "b": 3}),
         ]
     )
-    async with serve() as host:
+    async with start() as host:
         done = await host.run(permission_mode="readonly", **wire.settings)
     assert (done["status"], done["text"], done["tool_calls"]) == ("completed", "done", 5)
     echo, picture, links, weather, wrong = wire.results(model.requests[1].body)

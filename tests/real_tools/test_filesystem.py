@@ -11,8 +11,15 @@ from vendors.script import Call
 pytestmark = pytest.mark.anyio
 
 READ, WRITE = "files__read_text_file", "files__write_file"
-ALL = pytest.mark.parametrize("wire", [ANTHROPIC, RESPONSES, GEMINI, CHAT], ids=lambda wire: wire.provider)
-TWO = pytest.mark.parametrize("wire", [ANTHROPIC, CHAT], ids=lambda wire: wire.provider)
+ALL = pytest.mark.parametrize(
+    ("wire", "start"),
+    [(ANTHROPIC, "serve"), (RESPONSES, "inside"), (GEMINI, "inside"), (CHAT, "serve")],
+    ids=["anthropic", "responses", "gemini", "chat"],
+    indirect=["start"],
+)
+TWO = pytest.mark.parametrize(
+    ("wire", "start"), [(ANTHROPIC, "serve"), (CHAT, "inside")], ids=["anthropic", "chat"], indirect=["start"]
+)
 ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"], ids=["2026-07-28", "2025-11-25"])
 
 
@@ -29,9 +36,9 @@ def both(model, work) -> Callable[[str], None]:
 
 
 @ALL
-async def test_auto_reads_and_writes_in_one_step(configure, serve, files, both, model, work, wire: Wire):
+async def test_auto_reads_and_writes_in_one_step(configure, start, files, both, model, work, wire: Wire):
     await configure({"files": files})
-    async with serve() as host:
+    async with start() as host:
         done = await host.run(permission_mode="auto", **wire.settings)
     assert (done["status"], done["text"], done["steps"], done["tool_calls"]) == ("completed", "done", 2, 2)
     assert (work / "new.txt").read_text() == "bought"
@@ -45,10 +52,10 @@ async def test_auto_reads_and_writes_in_one_step(configure, serve, files, both, 
 
 @TWO
 async def test_readonly_offers_no_writing_and_refuses_it_if_the_model_tries(
-    configure, serve, files, both, model, work, wire: Wire
+    configure, start, files, both, model, work, wire: Wire
 ):
     await configure({"files": files})
-    async with serve() as host:
+    async with start() as host:
         done = await host.run(permission_mode="readonly", **wire.settings)
     assert (done["status"], done["text"]) == ("completed", "done")
     assert not (work / "new.txt").exists()
@@ -62,9 +69,9 @@ async def test_readonly_offers_no_writing_and_refuses_it_if_the_model_tries(
 
 
 @TWO
-async def test_ask_reads_at_once_and_waits_with_what_writes(configure, serve, files, both, model, work, wire: Wire):
+async def test_ask_reads_at_once_and_waits_with_what_writes(configure, start, files, both, model, work, wire: Wire):
     await configure({"files": files})
-    async with serve() as host:
+    async with start() as host:
         waiting = await host.run(**wire.settings)
         assert waiting["status"] == "waiting"
         (pending,) = waiting["pending_approvals"]
@@ -134,9 +141,9 @@ async def test_a_person_in_front_of_the_host_decides(configure, serve, files, bo
 
 
 @ERAS
-async def test_a_question_that_is_closed_leaves_the_turn_waiting(configure, serve, files, both, work, mode):
+async def test_a_question_that_is_closed_leaves_the_turn_waiting(configure, inside, files, both, work, mode):
     await configure({"files": files})
-    async with serve(mode=mode, answer=close) as host:
+    async with inside(mode=mode, answer=close) as host:
         waiting = await host.run(**ANTHROPIC.settings)
     assert len(host.asked) == 1
     assert waiting["status"] == "waiting"
@@ -144,9 +151,9 @@ async def test_a_question_that_is_closed_leaves_the_turn_waiting(configure, serv
     assert not (work / "new.txt").exists()
 
 
-async def test_no_session_goes_beyond_the_ceiling_of_its_realm(configure, serve, files, both, model, work):
+async def test_no_session_goes_beyond_the_ceiling_of_its_realm(configure, inside, files, both, model, work):
     await configure({"files": files}, permissions={"ceiling": "readonly"})
-    async with serve() as host:
+    async with inside() as host:
         refused = await host.run(permission_mode="auto", **ANTHROPIC.settings)
         assert refused["error"]["code"] == "permission_denied"
         done = await host.run(**ANTHROPIC.settings)

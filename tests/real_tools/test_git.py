@@ -13,13 +13,13 @@ READ = ("status", "diff_unstaged", "diff_staged", "diff", "log", "show", "branch
 WRITE = ("add", "commit", "reset", "create_branch", "checkout")
 
 
-async def test_what_reads_is_offered_and_what_writes_is_not(configure, serve, git, model, work):
+async def test_what_reads_is_offered_and_what_writes_is_not(configure, inside, git, model, work):
     (work / "notes.txt").write_text("buy bread")
     status = Call("git__git_status", {"repo_path": str(work)})
     log = Call("git__git_log", {"repo_path": str(work)})
     model.will([status, log])
     await configure({"git": git})
-    async with serve() as host:
+    async with inside() as host:
         done = await host.run(permission_mode="readonly", **RESPONSES.settings)
     assert done["status"] == "completed"
     offered = RESPONSES.tools(model.requests[0].body)
@@ -53,10 +53,10 @@ async def test_a_commit_is_made_after_a_yes_for_each_step(configure, serve, git,
     assert said.stdout.splitlines() == ["Bread, not milk", "First notes"]
 
 
-async def test_what_the_server_refuses_is_an_error_that_the_model_reads(configure, serve, git, model, work):
+async def test_what_the_insider_refuses_is_an_error_that_the_model_reads(configure, inside, git, model, work):
     model.will(Call("git__git_status", {"repo_path": str(work.parent)}), Call("git__git_status", {}))
     await configure({"git": git})
-    async with serve() as host:
+    async with inside() as host:
         done = await host.run(**ANTHROPIC.settings)
     assert (done["status"], done["text"]) == ("completed", "done")
     outside, incomplete = ANTHROPIC.results(model.requests[-1].body)

@@ -1,7 +1,9 @@
 """The real MCP server over a real realm, and a real client in each protocol era."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -51,3 +53,20 @@ async def host(request: pytest.FixtureRequest, tmp_path) -> AsyncGenerator[Host]
         client = Client(server) if request.param == "modern" else Client(server, mode="legacy")
         async with client:
             yield Host(client, realm)
+
+
+OpenHost = Callable[..., AbstractAsyncContextManager[Host]]
+
+
+@pytest.fixture(params=["modern", "legacy"])
+def open_host(request: pytest.FixtureRequest, tmp_path) -> OpenHost:
+    """Each call opens the realm and a host of it: with a `person` who can be asked or without, trusted or not."""
+
+    @asynccontextmanager
+    async def opened(*, person: Any = None, ceiling: Any = None, **options: Any) -> AsyncGenerator[Host]:
+        async with open_realm(choose("den", state_root=tmp_path, permission_ceiling=ceiling)) as realm:
+            mode = {"mode": "legacy"} if request.param == "legacy" else {}
+            async with Client(build_server(realm, **options), elicitation_callback=person, **mode) as client:
+                yield Host(client, realm)
+
+    return opened

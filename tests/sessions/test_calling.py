@@ -9,11 +9,13 @@ from sessions.actors import BOX, Bench, Scripted, call, calls, equip, says, tool
 from words import PATIENCE_S, WEATHER, check_log, ended, log, outcome, resume, run, settings, types, until
 
 from meerkat_mcp.domain.errors import InvalidRequest, PermissionDenied
-from meerkat_mcp.domain.messages import Image, ToolCall, ToolDefinition, ToolMessage, ToolResult
+from meerkat_mcp.domain.messages import Image, ToolCall, ToolMessage, ToolResult
 from meerkat_mcp.domain.servers import ToolServer
 from meerkat_mcp.domain.settings import Budget
 from meerkat_mcp.domain.transcript import UNANSWERED
 from meerkat_mcp.realms import choose, open_realm
+from meerkat_mcp.sessions.decisions import Approval
+from meerkat_mcp.stores.base import Selection
 from meerkat_mcp.tools.base import Output
 
 pytestmark = pytest.mark.anyio
@@ -434,7 +436,7 @@ async def test_that_a_call_begins_is_on_the_disk_before_it_does(open_den):
     async with open_den() as realm, open_den() as other:
 
         async def write(_):
-            (session_id,) = [session.id for session in (await other.reading.list(_any())).sessions]
+            (session_id,) = [session.id for session in (await other.reading.list(Selection())).sessions]
             seen.append([event.type for event in await log(other, session_id)])
             return Output(content="written")
 
@@ -445,12 +447,6 @@ async def test_that_a_call_begins_is_on_the_disk_before_it_does(open_den):
     for kinds in seen:
         assert kinds.count("tool_execution_started") == 2
         assert kinds.index("step_completed") < kinds.index("tool_execution_started")
-
-
-def _any():
-    from meerkat_mcp.stores.base import Selection
-
-    return Selection()
 
 
 async def test_a_realm_that_closes_in_the_middle_of_a_call_makes_it_never_again(open_den):
@@ -485,22 +481,16 @@ async def test_a_real_server_is_started_used_and_gone_with_the_realm(tmp_path):
     gone = ToolServer(command="there-is-no-such-program")
     with anyio.fail_after(60):
         async with open_realm(choose("den", backend="memory", state_root=tmp_path)) as realm:
-            prompt = '[[tools]][[call full_add {"a": 2, "b": 3}]][[call full_wipe]]'
+            prompt = '[[tools]][[call full__add {"a": 2, "b": 3}]][[call full__wipe]]'
             started = await realm.sessions.run(prompt, settings(mcp_servers={"full": server, "gone": gone}))
             await realm.sessions.wait(started.session_id, started.turn_id, 30)
             waiting = await outcome(realm, started)
-            assert (waiting.status, [pending.tool_name for pending in waiting.approvals]) == ("waiting", ["full_wipe"])
+            assert (waiting.status, [pending.tool_name for pending in waiting.approvals]) == ("waiting", ["full__wipe"])
             assert [warning.partition(":")[0] for warning in waiting.warnings] == ["tool server gone"]
             (added,) = await of_type(realm, started, "tool_execution_completed")
-            assert (added.tool_name, added.content, added.is_error) == ("full_add", "5", False)
-            from meerkat_mcp.sessions.decisions import Approval
-
+            assert (added.tool_name, added.content, added.is_error) == ("full__add", "5", False)
             approved = await realm.sessions.resume(started.session_id, approvals=[Approval("call_1_2", "approve")])
             done = await ended(realm, approved)
             assert done.status == "completed"
-            assert "full_wipe (call_1_2) answered: wiped" in done.text
+            assert "full__wipe (call_1_2) answered: wiped" in done.text
             await check_log(realm, started.session_id)
-
-
-def test_a_definition_says_what_the_model_reads():
-    assert tool("look").definition == ToolDefinition(name="look", description="Does look.")

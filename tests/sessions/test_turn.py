@@ -3,9 +3,9 @@ import pytest
 from sessions.actors import CALLED, DONE, Scripted, call, use
 from words import CALL, PATIENCE_S, WEATHER, check_log, ended, log, outcome, resume, run, settings, types, until
 
-from meerkat_mcp.domain.messages import ToolResult
+from meerkat_mcp.domain.messages import ToolResult, Usage
 from meerkat_mcp.domain.settings import Budget
-from meerkat_mcp.providers.base import Piece, Whole
+from meerkat_mcp.providers.base import Piece, Reply, Whole
 from meerkat_mcp.realms import choose, open_realm
 
 pytestmark = pytest.mark.anyio
@@ -200,3 +200,17 @@ async def test_a_queued_prompt_runs_in_the_place_of_the_turn_that_ended(realm):
         assert (await ended(realm, queued)).text == "next"
     await check_log(realm, started.session_id)
     assert realm.turns.running == 0
+
+
+async def test_a_budget_in_dollars_fails_where_the_price_is_not_known(realm):
+    use(realm, Scripted([Whole(kind="text", text="a"), DONE]))
+    _, failed = await run(realm, "go", budget=Budget(max_cost_usd=1.0))
+    assert (failed.status, failed.error["code"]) == ("failed", "invalid_request")
+    assert "max_cost_usd cannot be kept" in failed.error["message"]
+
+
+async def test_a_model_that_refuses_runs_no_tools(realm):
+    refused = Reply(stop_reason="refusal", usage=Usage())
+    use(realm, Scripted([call("weather"), refused]))
+    _, done = await run(realm, "go", tools=(WEATHER,))
+    assert (done.status, done.stop_reason, done.pending) == ("completed", "refusal", ())
