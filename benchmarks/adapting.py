@@ -21,7 +21,7 @@ Count = Callable[[], Awaitable[int]]
 
 def adapters(scale: Scale) -> Sequence[Row]:
     """The CPU for a delta of a long reply: each adapter's `reply()` against the loop of its SDK's documentation."""
-    burst, paced = scale.of(2000, 5000), scale.of(100, 250)
+    burst, paced = scale.of(2000, 5000), scale.of(100, 150)
     rows: list[Row] = []
     with fake() as vendors:
         for wire in WIRES:
@@ -32,7 +32,7 @@ def adapters(scale: Scale) -> Sequence[Row]:
             )
         for wire in WIRES:
             one_by_one = said("words..." * paced, piece=8, delay=PACED_S)
-            ours, bare = anyio.run(_measured, wire, vendors, one_by_one, paced, scale.of(3, 7))
+            ours, bare = anyio.run(_measured, wire, vendors, one_by_one, paced, scale.of(3, 5))
             what = f"{wire.name}: the same, one delta each {PACED_S * 1000:g} ms"
             rows.append(Row("adapter", what, "us", ours, bare, TARGET))
     return rows

@@ -25,6 +25,8 @@ from meerkat_mcp import Realm, build_server, choose, open_realm
 from meerkat_mcp.cli import grammar
 from meerkat_mcp.domain import errors, events
 from meerkat_mcp.domain.config import Config
+from meerkat_mcp.providers import anthropic_params, openai_chat, openai_responses
+from meerkat_mcp.providers.gemini_history import _PARAMS as GEMINI
 from meerkat_mcp.server.app import surface
 
 ROOT = Path(__file__).parent.parent
@@ -182,6 +184,16 @@ def test_everything_is_on_its_reference_page(page: str, names: list[str]):
     text = (DOCS / "reference" / page).read_text(encoding="utf-8")
     assert names
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def provider_params() -> list[str]:
+    """What `provider_params` may hold, for any provider."""
+    return sorted({*anthropic_params.Params.model_fields, *openai_responses.PARAMS, *openai_chat.PARAMS, *GEMINI})
+
+
+def test_every_parameter_of_a_provider_is_on_the_page_about_models():
+    text = (DOCS / "how-to" / "real-models.md").read_text(encoding="utf-8")
+    assert [name for name in provider_params() if f"`{name}`" not in text] == []
 
 
 def test_the_readme_lists_every_tool_once():

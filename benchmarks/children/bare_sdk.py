@@ -20,4 +20,4 @@ async def main(name: str, url: str, lane: str) -> None:
     await close(client)
 
 
-anyio.run(main, *sys.argv[1:4])
+anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])

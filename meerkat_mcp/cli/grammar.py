@@ -62,7 +62,12 @@ class Parser(ArgumentParser):
 def parsed(words: Sequence[str]) -> Namespace:
     """What `meerkat-mcp` was told. Raises InvalidRequest; SystemExit after showing help."""
     parser = _parser()
-    args = parser.parse_args(_expanded(words), namespace=Namespace(**GLOBAL_DEFAULTS, version=False))
+    args, left = parser.parse_known_args(_expanded(words), namespace=Namespace(**GLOBAL_DEFAULTS, version=False))
+    if args.command == "run:approve":  # argparse gives up on a list of words at the first flag between them
+        args.ids += [word for word in left if not word.startswith("-")]
+        left = [word for word in left if word.startswith("-")]
+    if left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
     if args.version:
         args.command = "realm:version"
     if args.command is None:

@@ -6,15 +6,17 @@ the answers and the state that we gave it, which the SDK seals.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from mcp import MCPError
 from mcp.server.mcpserver import Context
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from pydantic import BaseModel, Field, ValidationError
 
 from meerkat_mcp.domain.errors import InvalidRequest, NotWaiting, ToolResultsMismatch
-from meerkat_mcp.domain.messages import ToolCall
+from meerkat_mcp.domain.messages import JsonObject, ToolCall
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server.surface import InputNeeded
 from meerkat_mcp.sessions.claims import Started
@@ -23,6 +25,8 @@ from meerkat_mcp.sessions.decisions import Approval
 MODERN = "2026-07-28"
 ARGS_CHARS_MAX = 2_000
 """Of a call's arguments, in a question: a person reads it. The whole call is in the log."""
+
+log = logging.getLogger(__name__)
 
 
 class _Form(BaseModel):
@@ -53,20 +57,26 @@ def can_ask(context: Context[Any, Any]) -> bool:
 
 
 async def ask(context: Context[Any, Any], session_id: str, turn_id: str, calls: Sequence[ToolCall]) -> list[Approval]:
-    """What a person says to each call; fewer when a question was closed without an answer.
+    """What a person says to each call; fewer when a question was closed without an answer, or could not be put.
 
     Raises:
         InputNeeded: a host of 2026 has to call again with the answers.
     """
     if (context.protocol_version or "") >= MODERN:
-        state = json.dumps({"session_id": session_id, "turn_id": turn_id})
         questions = {call.tool_use_id: _question(call) for call in calls}
+        if context.request_state is not None and questions.keys() & set(_state(context.request_state)["asked"]):
+            return []  # this call brought what was said to them, and it was no answer: nobody is asked twice
+        state = json.dumps({"session_id": session_id, "turn_id": turn_id, "asked": list(questions)})
         raise InputNeeded(InputRequiredResult(input_requests={**questions}, request_state=state))
     decided: list[Approval] = []
     for call in calls:
-        answer = await context.session.elicit_form(
-            message=_wording(call), requested_schema=_FORM, related_request_id=context.request_id
-        )
+        try:
+            answer = await context.session.elicit_form(
+                message=_wording(call), requested_schema=_FORM, related_request_id=context.request_id
+            )
+        except MCPError as exc:
+            log.warning("The host could not ask about a tool call: %s", exc)
+            break
         approval = _approval(call.tool_use_id, answer)
         if approval is None:
             break
@@ -82,26 +92,33 @@ async def answered(realm: Realm, context: Context[Any, Any]) -> Started | None:
     """
     if context.request_state is None:
         return None
-    try:
-        state = json.loads(context.request_state)
-        session_id, turn_id = str(state["session_id"]), str(state["turn_id"])
-    except (ValueError, KeyError, TypeError):
-        raise InvalidRequest("The request state is none of ours.", hint="Call again without it.") from None
+    state = _state(context.request_state)
+    session_id, turn_id = str(state["session_id"]), str(state["turn_id"])
     answers = context.input_responses or {}
     given = [_approval(key, answer) for key, answer in answers.items() if isinstance(answer, ElicitResult)]
     await decide(realm, session_id, [approval for approval in given if approval is not None])
     return Started(session_id, turn_id)
 
 
-async def decide(realm: Realm, session_id: str, decided: Sequence[Approval]) -> bool:
-    """Record what a person said, if that answers all; whether it was taken. Somebody else may have been first."""
+async def decide(realm: Realm, session_id: str, decided: Sequence[Approval]) -> None:
+    """Record what a person said, if that answers all. Somebody else may have been first: then that counts."""
     if not decided:
-        return False
+        return
     try:
         await realm.sessions.resume(session_id, approvals=decided, approved_by="elicitation")
-    except (NotWaiting, ToolResultsMismatch):
-        return False
-    return True
+    except (NotWaiting, ToolResultsMismatch) as exc:
+        log.debug("What a person said was not taken: %s", exc.message)
+
+
+def _state(carried: str) -> JsonObject:
+    """What we gave a host to carry. Raises InvalidRequest: it is none of ours."""
+    try:
+        state = json.loads(carried)
+        if state.keys() >= {"session_id", "turn_id", "asked"}:
+            return state
+    except (ValueError, AttributeError):
+        pass
+    raise InvalidRequest("The request state is none of ours.", hint="Call again without it.")
 
 
 def _question(call: ToolCall) -> ElicitRequest:

@@ -144,13 +144,14 @@ RESETTABLE = Literal[
 _SETTINGS = set(get_args(RESETTABLE)) - {"tools", "mcp_servers", "budget"}
 
 
-_named: TypeAdapter[dict[ServerName, ToolServer | None]] = TypeAdapter(dict[ServerName, ToolServer | None])
+_name: TypeAdapter[str] = TypeAdapter(ServerName)
 
 
 def _server(name: str, given: JsonObject) -> ToolServer | None:
     """A tool server as it was given; nothing given: the one that the realm's config has by that name."""
     try:
-        return _named.validate_python({name: given or None})[name]
+        _name.validate_python(name)
+        return ToolServer.model_validate(given) if given else None
     except ValidationError as exc:
         raise InvalidRequest(
             f"Invalid mcp_servers.{name}: {explain(exc, ToolServer)}.",

@@ -9,7 +9,7 @@ from mcp.types import ToolAnnotations
 from pydantic import ValidationError
 
 from meerkat_mcp.domain.config import Config, Versioned, explain, merge, parse
-from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest
+from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest, MeerkatError
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.domain.version import VERSION
@@ -64,7 +64,7 @@ class RealmTools:
         """This server's realm, backend, limits, providers and versions."""
         realm = self._realm
         config = await realm.sessions.config()
-        choice, reason = realm.providers.default(config)
+        model, provider, reason = self._default(config)
         versions = {"python": platform.python_version(), "mcp": version("mcp"), "pydantic": version("pydantic")}
         return r.Capabilities(
             realm_id=realm.id,
@@ -72,8 +72,8 @@ class RealmTools:
             backend=realm.manifest.backend,
             version=VERSION,
             versions=versions | realm.mechanisms,
-            default_model=choice.model,
-            default_provider=choice.server or choice.provider,
+            default_model=model,
+            default_provider=provider,
             default_reason=reason,
             providers=await realm.providers.about(config),
             tool_servers=sorted(config.mcp_servers),
@@ -93,15 +93,23 @@ class RealmTools:
         """The known models with windows, prices and abilities; the default one and why."""
         providers = self._realm.providers
         config = await self._realm.sessions.config()
-        default, reason = providers.default(config)
+        model, provider, reason = self._default(config)
+        kind = "self_hosted" if provider in config.self_hosted else provider
         models = await providers.catalog(config, given.provider)
-        chosen = (default.provider, default.model)
         return r.CatalogResult(
-            models=[r.CatalogModel.of(model, default=(model.provider, model.model) == chosen) for model in models],
-            default_model=default.model,
-            default_provider=default.server or default.provider,
+            models=[r.CatalogModel.of(one, default=(one.provider, one.model) == (kind, model)) for one in models],
+            default_model=model,
+            default_provider=provider,
             default_reason=reason,
         )
+
+    def _default(self, config: Config) -> tuple[str, str, str]:
+        """The model of a session that chooses none, its provider, and why; or why sessions here have to choose one."""
+        try:
+            choice, reason = self._realm.providers.default(config)
+        except MeerkatError as exc:
+            return config.agent.model or "", config.agent.provider or "", f"not usable: {exc.message}"
+        return choice.model, choice.server or choice.provider, reason
 
     async def _allow(self, document: JsonObject) -> None:
         self._trust.check_config((await self._realm.store.config()).config, parse(document))
@@ -124,7 +132,10 @@ class RealmTools:
                 raise InvalidRequest(f"Invalid settings: {explain(exc, Settings)}.") from None
             if settings != session.settings:
                 self._trust.check_servers(settings.mcp_servers, session.settings.mcp_servers)
-                await self._realm.sessions.resume(session_id, changes=dict(settings))
+                changes = {name: value for name, value in settings if value != getattr(session.settings, name)}
+                if "model" in changes:
+                    changes["provider"] = settings.provider
+                await self._realm.sessions.resume(session_id, changes=changes)
                 session = await self._realm.sessions.settled(session_id)
         shown = session.settings.model_dump(mode="json", exclude_none=True)
         return self._result(shown, session.seq, session_id=session_id)

@@ -254,12 +254,13 @@ class SessionTools:
         return result
 
     async def _allowed(self, session_id: str, turn_id: str, context: Context[Any, Any]) -> bool:
-        """Whether the turn, which waited for a yes or a no, goes on: a person was there to be asked."""
+        """Whether the turn, which waited for a yes or a no, has it: a person was asked, or somebody was faster."""
         turn = (await self._realm.journal.load(session_id)).turn
         if turn is None or turn.turn_id != turn_id or not turn.approvals or not can_ask(context):
             return False
-        decided = await ask(context, session_id, turn_id, turn.approvals)
-        return await decide(self._realm, session_id, decided)
+        await decide(self._realm, session_id, await ask(context, session_id, turn_id, turn.approvals))
+        now = (await self._realm.journal.load(session_id)).turn
+        return now is not None and now.turn_id == turn_id and now.approvals != turn.approvals
 
     async def _turn(self, session: Session, turn_id: str, max_chars: int, text_offset: int) -> r.TurnResult:
         outcome = await self._realm.sessions.outcome(session, turn_id)

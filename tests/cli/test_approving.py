@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meerkat_mcp.cli import approving
+from meerkat_mcp.cli import approving, grammar
 from meerkat_mcp.domain.errors import InvalidRequest
 
 from .conftest import TOOL_SERVER, Commands, until
@@ -264,6 +264,19 @@ def test_long_arguments_are_cut_and_shown_whole_when_asked_for(meerkat: Commands
         terminal.until("Allow it? ")
         terminal.type("y\n")
         assert terminal.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "approve last a b --deny --reason no",
+        "approve last --deny a --reason no b",
+        "approve --reason no --deny last a b",
+    ],
+)
+def test_the_calls_stand_anywhere_after_the_session(words: str) -> None:
+    args = grammar.parsed(["session", *words.split()])
+    assert (args.reference, args.ids, args.deny, args.reason) == ("last", ["a", "b"], True, "no")
 
 
 def test_a_reason_has_an_end() -> None:

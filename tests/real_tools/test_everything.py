@@ -2,7 +2,6 @@
 
 import json
 
-import anyio
 import pytest
 from real_tools.wires import ANTHROPIC, CHAT, GEMINI, RESPONSES, Wire
 from vendors.script import Call

@@ -1,7 +1,6 @@
 """The git server of PyPI, used by an agent: what each tool says of itself decides which need a yes."""
 
-import subprocess
-
+import anyio
 import pytest
 from real_tools.hosts import approve
 from real_tools.wires import ANTHROPIC, RESPONSES
@@ -49,8 +48,8 @@ async def test_a_commit_is_made_after_a_yes_for_each_step(configure, serve, git,
     assert "+buy bread" in diff.text
     assert [shown.is_error for shown in (diff, added, committed, history)] == [False] * 4
     assert "Bread, not milk" in history.text
-    said = subprocess.run(["git", "log", "--format=%s"], cwd=work, capture_output=True, text=True, check=True)
-    assert said.stdout.splitlines() == ["Bread, not milk", "First notes"]
+    said = await anyio.run_process(["git", "log", "--format=%s"], cwd=work)
+    assert said.stdout.decode().splitlines() == ["Bread, not milk", "First notes"]
 
 
 async def test_what_the_insider_refuses_is_an_error_that_the_model_reads(configure, inside, git, model, work):

@@ -137,6 +137,7 @@ async def test_structured_output(host):
 
 
 async def test_a_failed_turn_is_an_error_with_which_the_caller_can_go_on(host):
+    await host.realm.set_config({"retry": {"base_delay_s": 0}})
     failed = await host.error("meerkat_run", prompt="[[fail unavailable]]")
     assert (failed["code"], failed["retryable"]) == ("provider_unavailable", True)
     on = await host.ok("meerkat_resume", session_id=failed["session_id"], prompt="[[say on]]")

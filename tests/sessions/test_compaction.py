@@ -215,7 +215,6 @@ async def test_it_happens_in_the_middle_of_a_turn_between_two_steps(realm):
 
     async def look(_):
 
-
         return Output(content=f"seen {LONG}")
 
     equip(realm, Bench(tool("look", reads=True), does={"look": look}))
@@ -297,9 +296,7 @@ async def test_a_fork_of_a_compacted_session_remembers_the_same(den):
 
 
 async def test_what_the_summary_costs_counts_for_the_budget(den):
-    model = await compacting(
-        den, *turns_of(2), says("s1", read=10, cost=0.75), says("never"), says("a3")
-    )
+    model = await compacting(den, *turns_of(2), says("s1", read=10, cost=0.75), says("never"), says("a3"))
     started = await talk(den, 2, budget=Budget(max_cost_usd=0.5))
     stopped = await resume(den, started.session_id, "p3")
     assert (stopped.status, stopped.stop_reason) == ("limit", "budget.max_cost_usd")
@@ -345,9 +342,7 @@ async def test_one_that_fails_leaves_the_history_as_it_was_and_is_told_of(den, b
 
 
 async def test_one_that_fails_is_tried_again_when_the_next_step_is_long_too(den):
-    model = await compacting(
-        den, *turns_of(2), BROKEN["unavailable"], says("a3", read=6_000), says("s1"), says("a4")
-    )
+    model = await compacting(den, *turns_of(2), BROKEN["unavailable"], says("a3", read=6_000), says("s1"), says("a4"))
     started = await talk(den, 4)
     assert texts(model)[0] == "summary: s1"
     await check_log(den, started.session_id)
@@ -363,7 +358,14 @@ async def test_an_interrupt_while_it_summarises_leaves_the_history_as_it_was(den
     assert (await outcome(den, running)).status == "interrupted"
     await den.patch_config({"compaction": {"auto": False}})
     await resume(den, started.session_id, "p4")
-    assert [line[:8] for line in texts(model)] == ["user: p1", "model: a", "user: p2", "model: a", "user: p3", "user: p4"]
+    assert [line[:8] for line in texts(model)] == [
+        "user: p1",
+        "model: a",
+        "user: p2",
+        "model: a",
+        "user: p3",
+        "user: p4",
+    ]
     await check_log(den, started.session_id)
 
 

@@ -106,7 +106,16 @@ def serve(tmp_path) -> Serve:
 
     @asynccontextmanager
     async def start(*flags: str, **variables: str) -> AsyncGenerator[Host]:
-        command = [sys.executable, "-m", "meerkat_mcp", "serve", "--realm", "den", "--state-root", str(tmp_path / "state")]
+        command = [
+            sys.executable,
+            "-m",
+            "meerkat_mcp",
+            "serve",
+            "--realm",
+            "den",
+            "--state-root",
+            str(tmp_path / "state"),
+        ]
         with (tmp_path / "stderr").open("ab") as stderr:
             process = await anyio.open_process(
                 [*command, *flags], stderr=stderr, stdout=subprocess.PIPE, env=os.environ | variables
@@ -116,7 +125,9 @@ def serve(tmp_path) -> Serve:
                 host = Host(process)
                 tasks.start_soon(host.listen)
                 client = {"name": "test", "version": "1"}
-                await host.ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client})
+                await host.ask(
+                    "initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+                )
                 await host.send("notifications/initialized", {}, notify=True)
                 yield host
                 tasks.cancel_scope.cancel()

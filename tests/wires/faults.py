@@ -273,7 +273,8 @@ def a_conversation_that_is_too_long(wire: Spoken) -> Case:
         "openai": Fault(status=400, code="context_length_exceeded", message="Your input exceeds the context window."),
         "self_hosted": Fault(status=400, message="This model's maximum context length is 8192 tokens."),
         "gemini": Fault(
-            status=400, message="The input token count (1048577) exceeds the maximum number of tokens allowed (1048576)."
+            status=400,
+            message="The input token count (1048577) exceeds the maximum number of tokens allowed (1048576).",
         ),
     }
     turn = Turn(fault=said[wire.provider])

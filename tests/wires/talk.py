@@ -58,7 +58,9 @@ class Spoken:
 
     def reached(self, **given: Any) -> JsonObject:
         """Config of how this wire is reached."""
-        return {"self_hosted": {FARM: given}} if self.provider == "self_hosted" else {"providers": {self.provider: given}}
+        return (
+            {"self_hosted": {FARM: given}} if self.provider == "self_hosted" else {"providers": {self.provider: given}}
+        )
 
     def conversation(self, seen: Seen | Mapping[str, Any]) -> list[JsonObject]:
         """What was said, as a request has it; without the system prompt, where that is part of it."""

@@ -5,11 +5,14 @@ import json
 
 import anyio
 import pytest
+from vendors.lanes import Seen
 from vendors.script import Call, Text, Thinking, Turn, Usage
 from wires.talk import WIRES, Spoken, begins, plain, settings, told, tool
 from words import PATIENCE_S, check_log, ended, log, outcome, resume
 
+from meerkat_mcp.domain.events import StepCompleted
 from meerkat_mcp.domain.messages import ToolResult
+from meerkat_mcp.domain.messages import Usage as Tokens
 from meerkat_mcp.sessions.claims import Started
 
 pytestmark = pytest.mark.anyio
@@ -56,108 +59,104 @@ async def answered(realm, started: Started, **changes) -> str:
     return done.text
 
 
-async def test_the_log_tells_the_conversation(realm, wire, at_fake):
+async def test_one_conversation_is_the_same_on_every_wire(realm, wire, at_fake):
     at_fake.queue(ASKED, ANSWERED, AGAIN)
     started = await asked(realm, wire)
     assert await answered(realm, started) == "It rains; it is noon."
     assert (await resume(realm, started.session_id, SECOND)).text == "It still rains."
     at_fake.check(requests=3)
-    assert told(plain(await log(realm, started.session_id))) == [
-        "session_created",
-        "turn_started",
-        "step_started",
-        "reasoning_complete Both can be looked up at once.",
-        "text_complete I look at the sky över Oslo.",
-        'tool_call_requested weather {"city": "Oslo"}',
-        'tool_call_requested clock {"city": "Troms\\u00f8"}',
-        "step_completed tool_calls",
-        "turn_waiting",
-        "tool_execution_completed weather",
-        "tool_execution_completed clock error",
-        "turn_resumed",
-        "step_started",
-        "reasoning_complete Rain, then.",
-        "text_complete It rains; it is noon.",
-        "step_completed end",
-        "turn_completed end",
-        "turn_started",
-        "step_started",
-        "text_complete It still rains.",
-        "step_completed end",
-        "turn_completed end",
-    ]
+    events = await log(realm, started.session_id)
+    assert told(plain(events)) == TOLD
     await check_log(realm, started.session_id)
+    steps = [event for event in events if event.type == "step_completed"]
+    check_usage(wire, steps, (await realm.journal.load(started.session_id)).usage)
+    check_requests(wire, at_fake.seen)
+    check_what_goes_back(wire, steps, at_fake.seen)
+    check_caching(wire, at_fake.seen, started.session_id)
 
 
-async def test_usage_counts_cache_and_reasoning_and_what_it_costs(realm, wire, at_fake):
-    at_fake.queue(ASKED, ANSWERED, AGAIN)
-    started = await asked(realm, wire)
-    await answered(realm, started)
-    await resume(realm, started.session_id, SECOND)
-    steps = [event for event in await log(realm, started.session_id) if event.type == "step_completed"]
+TOLD = [
+    "session_created",
+    "turn_started",
+    "step_started",
+    "reasoning_complete Both can be looked up at once.",
+    "text_complete I look at the sky över Oslo.",
+    'tool_call_requested weather {"city": "Oslo"}',
+    'tool_call_requested clock {"city": "Troms\\u00f8"}',
+    "step_completed tool_calls",
+    "turn_waiting",
+    "tool_execution_completed weather",
+    "tool_execution_completed clock error",
+    "turn_resumed",
+    "step_started",
+    "reasoning_complete Rain, then.",
+    "text_complete It rains; it is noon.",
+    "step_completed end",
+    "turn_completed end",
+    "turn_started",
+    "step_started",
+    "text_complete It still rains.",
+    "step_completed end",
+    "turn_completed end",
+]
+
+
+def check_usage(wire: Spoken, steps: list[StepCompleted], whole: Tokens) -> None:
+    """Cache and reasoning are counted, and what it costs is known where anybody knows it."""
     written = 0 if wire.provider == "gemini" else 10  # which does not say what it keeps
-    found = [step.usage.model_dump(exclude={"cost_usd"}) for step in steps]
-    assert found == [
-        dict(input_tokens=100, output_tokens=20, cache_read_tokens=40, cache_write_tokens=written, reasoning_tokens=7),
-        dict(input_tokens=200, output_tokens=20, cache_read_tokens=140, cache_write_tokens=written, reasoning_tokens=7),
-        dict(input_tokens=300, output_tokens=20, cache_read_tokens=240, cache_write_tokens=0, reasoning_tokens=0),
+    assert [step.usage.model_copy(update={"cost_usd": None}) for step in steps] == [
+        Tokens(
+            input_tokens=100, output_tokens=20, cache_read_tokens=40, cache_write_tokens=written, reasoning_tokens=7
+        ),
+        Tokens(
+            input_tokens=200, output_tokens=20, cache_read_tokens=140, cache_write_tokens=written, reasoning_tokens=7
+        ),
+        Tokens(input_tokens=300, output_tokens=20, cache_read_tokens=240),
     ]
+    assert whole.total_tokens == 660
     costs = [step.usage.cost_usd for step in steps]
-    session = await realm.journal.load(started.session_id)
-    assert session.usage.total_tokens == 660
     if wire.priced:
-        assert all(0 < cost < 0.01 for cost in costs)
-        assert session.usage.cost_usd == pytest.approx(sum(costs))
+        assert all(cost is not None and 0 < cost < 0.01 for cost in costs)
+        assert whole.cost_usd == pytest.approx(sum(cost or 0 for cost in costs))
     else:
-        assert costs == [None, None, None]
-        assert session.usage.cost_usd is None
+        assert [*costs, whole.cost_usd] == [None] * 4
     assert {step.answered_by for step in steps} == {wire.model}
     assert all(step.response_id for step in steps)
 
 
-async def test_every_request_begins_with_the_one_before_byte_by_byte(realm, wire, at_fake):
-    at_fake.queue(ASKED, ANSWERED, AGAIN)
-    started = await asked(realm, wire)
-    await answered(realm, started)
-    await resume(realm, started.session_id, SECOND)
-    at_fake.check(requests=3)
-    assert SYSTEM in json.dumps(at_fake.seen[0].body, ensure_ascii=False)
-    for first, second in itertools.pairwise(at_fake.seen):
+def check_requests(wire: Spoken, requests: list[Seen]) -> None:
+    """Each request begins with the one before, byte by byte: that is what prompt caches go by."""
+    assert SYSTEM in json.dumps(requests[0].body, ensure_ascii=False)
+    for first, second in itertools.pairwise(requests):
         assert wire.before(first) == wire.before(second)
         assert begins(wire.conversation(first), wire.conversation(second))
         assert len(wire.conversation(first)) < len(wire.conversation(second))
 
 
-async def test_what_the_provider_wrote_goes_back_as_it_came(realm, wire, at_fake):
-    at_fake.queue(ASKED, ANSWERED, AGAIN)
-    started = await asked(realm, wire)
-    await answered(realm, started)
-    await resume(realm, started.session_id, SECOND)
-    steps = plain([event for event in await log(realm, started.session_id) if event.type == "step_completed"])
-    last = json.dumps(at_fake.seen[-1].body)
+def check_what_goes_back(wire: Spoken, steps: list[StepCompleted], requests: list[Seen]) -> None:
+    """What the provider wrote goes back as it came."""
+    last = json.dumps(requests[-1].body)
     for step in steps[:2]:
-        assert step["items"]
-        assert json.dumps(step["items"])[1:-1] in last
-    for kept in {"anthropic": ["sig-1", "sig-2"], "self_hosted": ["Both can be", "Rain, then."]}.get(wire.provider, []):
+        assert step.items
+        assert json.dumps(step.items)[1:-1] in last
+    own = {"anthropic": ["sig-1", "sig-2"], "self_hosted": ["Both can be looked up at once.", "Rain, then."]}
+    for kept in own.get(wire.provider, []):
         assert kept in last
 
 
-async def test_a_prompt_cache_is_asked_for_where_that_is_needed(realm, wire, at_fake):
-    at_fake.queue(ASKED, ANSWERED)
-    started = await asked(realm, wire)
-    await answered(realm, started)
-    for seen in at_fake.seen:
-        body = seen.body
+def check_caching(wire: Spoken, requests: list[Seen], session_id: str) -> None:
+    """A cache is asked for where that is needed; a server of one's own may refuse what it does not know."""
+    for body in (seen.body for seen in requests):
         match wire.provider:
             case "anthropic":
                 assert body["cache_control"] == {"type": "ephemeral"}
             case "openai":
-                assert (body["prompt_cache_key"], body["store"]) == (started.session_id, False)
+                assert (body["prompt_cache_key"], body["store"]) == (session_id, False)
                 assert body["include"] == ["reasoning.encrypted_content"]
             case "gemini":
                 assert body["store"] is False
             case _:
-                assert "prompt_cache_key" not in body, "a server of one's own may refuse what it does not know"
+                assert not {"prompt_cache_key", "cache_control", "store"} & body.keys()
 
 
 async def test_a_turn_that_waits_goes_on_in_another_life_of_the_realm(open_den, wire, at_fake):
@@ -170,9 +169,7 @@ async def test_a_turn_that_waits_goes_on_in_another_life_of_the_realm(open_den, 
         assert (await resume(realm, started.session_id, SECOND)).text == "It still rains."
         await check_log(realm, started.session_id)
     at_fake.check(requests=3)
-    for first, second in itertools.pairwise(at_fake.seen):
-        assert wire.before(first) == wire.before(second)
-        assert begins(wire.conversation(first), wire.conversation(second))
+    check_requests(wire, at_fake.seen)
 
 
 async def test_a_fork_goes_on_from_what_both_share(realm, wire, at_fake):
@@ -204,7 +201,13 @@ async def test_another_provider_takes_the_conversation_over_and_gives_it_back(re
     at_fake.check(requests=4)
     _, before, elsewhere, back = at_fake.seen
     retold = json.dumps(elsewhere.body, ensure_ascii=False)
-    for kept in (SYSTEM.replace('"', '\\"'), "I look at the sky över Oslo.", "Tromsø", "rain, 7 °C", "the clock has stopped"):
+    for kept in (
+        SYSTEM.replace('"', '\\"'),
+        "I look at the sky över Oslo.",
+        "Tromsø",
+        "rain, 7 °C",
+        "the clock has stopped",
+    ):
         assert kept in retold
     for private in ("Both can be looked up at once.", "sig-1", "encrypted", "thought"):
         assert private not in json.dumps(there.conversation(elsewhere))

@@ -49,9 +49,7 @@ async def test_no_key_is_in_any_output_log_or_file(serve, vendors, tmp_path):
         await host.call("meerkat_models_catalog")
         await host.call("meerkat_config", action="get", effective=True)
         said = "\n".join(host.lines)
-        found = {
-            provider: ["stdout"] * (key in said) + holding(tmp_path, key) for provider, key in keys.items()
-        }
+        found = {provider: ["stdout"] * (key in said) + holding(tmp_path, key) for provider, key in keys.items()}
     assert found == {wire.provider: [] for wire in WIRES}
     assert {provider: holding(tmp_path, key) for provider, key in keys.items()} == {wire.provider: [] for wire in WIRES}
 
@@ -115,8 +113,7 @@ async def test_nothing_but_the_keys_is_taken_from_the_environment(serve, vendors
                 assert run["text"] == "All is well."
                 asked.append(shown(vendors.fake.requests(key)[number], key, run["session_id"]))
             await host.call("meerkat_models_catalog")
-            for seen in vendors.fake.lookups(key):
-                asked.append(shown(seen, key, "-"))
+            asked += [shown(seen, key, "-") for seen in vendors.fake.lookups(key)]
         requests.append(asked)
     plain, other = requests
     assert len(plain) > len(WIRES)
