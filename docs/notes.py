@@ -238,7 +238,7 @@ FIELDS: dict[str, str] = {
     "malformed": "What the model wrote where that was no JSON object.",
     "images": "Pictures.",
     "mime_type": "Its kind.",
-    "data": "Its bytes, as base64.",
+    "data": "Its bytes, as base64. Over MCP there is `bytes` in its place, their number.",
     "server": "The name of the tool server.",
     "message": "What is wrong, for people.",
     "error": "What [the errors page](errors.md) shows.",

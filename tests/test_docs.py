@@ -196,6 +196,14 @@ def test_every_parameter_of_a_provider_is_on_the_page_about_models():
     assert [name for name in provider_params() if f"`{name}`" not in text] == []
 
 
+def test_every_name_that_opentelemetry_sees_is_on_its_page():
+    text = (DOCS / "how-to" / "opentelemetry.md").read_text(encoding="utf-8")
+    source = (ROOT / "meerkat_mcp" / "telemetry.py").read_text(encoding="utf-8")
+    names = set(re.findall(r'"((?:gen_ai|meerkat|server|error)\.[a-z_.]+)"', source))
+    assert len(names) > 20
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
+
+
 def test_the_readme_lists_every_tool_once():
     rows = re.findall(r"^\| `(meerkat_\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(TOOLS)

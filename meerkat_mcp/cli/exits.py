@@ -58,7 +58,7 @@ _COMMANDS = {
     "meerkat_interrupt": "meerkat-mcp session interrupt",
     "meerkat_resume": "meerkat-mcp run --resume",
     "meerkat_models_catalog": "meerkat-mcp models",
-    "Shorten it with meerkat_compact, or use": "Fork an earlier part of it (meerkat-mcp session fork --at-seq), or use",
+    "meerkat_compact": "meerkat-mcp session compact",
     "where the server is started, and restart it": "in the environment",
     "where the server is started": "in the environment",
     "tool_results": "--tool-result",

@@ -247,7 +247,7 @@ def _add_settings(how: Any) -> None:
 
 def _add_session(commands: Commands, common: ArgumentParser) -> None:
     def add(name: str, does: str, help_: str, **more: Any) -> Parser:
-        room = "run" if does == "approve" else "session"  # that turn goes on here, as one of `run` does
+        room = "run" if does in ("approve", "compact") else "session"  # a turn in this process, as one of `run`
         parser = _command(commands, common, name, f"{room}:{does}", help_, **more)
         if name != "list":
             parser.add_argument("reference", metavar="FULL_ID" if name == "delete" else "REF")
@@ -285,6 +285,9 @@ def _add_session(commands: Commands, common: ArgumentParser) -> None:
     _add_approve(
         add("approve", "approve", "allow what a waiting turn wants to do, and see it through", epilog=APPROVE_NOTE)
     )
+    compact = add("compact", "compact", "have the model summarise the history; the log keeps all")
+    compact.add_argument("--dry-run", action="store_true", help="only say what would be replaced")
+    compact.add_argument("-s", "--stream", action="store_true", help="print the summary as it is written")
     interrupt = add("interrupt", "interrupt", "end the running turn, in whatever process it runs")
     interrupt.add_argument("--turn", metavar="ID", help="only this one")
 

@@ -1,4 +1,4 @@
-"""`meerkat-mcp run` and `session approve`: a turn in this process, from what was asked for to what came of it."""
+"""`meerkat-mcp run`, `session approve` and `session compact`: a turn in this process, and what came of it."""
 
 import signal
 from argparse import Namespace
@@ -42,6 +42,23 @@ async def approve(args: Namespace) -> int:
         decided = approving.approvals(said, before)
         started = await realm.sessions.resume(before.id, approvals=decided, approved_by="operator")
         return await _concluded(realm, started, before.seq, args)
+
+
+async def compact(args: Namespace) -> int:
+    """Have the model summarise a session's history; with --dry-run say what a summary would stand for."""
+    chosen = values.choice(args, args.reference)
+    _check_begun(args, chosen)
+    exits.settle_in()
+    async with open_realm(chosen, must_exist=True) as realm:
+        before = await realm.sessions.settled(await realm.reading.resolve(args.reference))
+        if args.dry_run:
+            messages, chars = await realm.shelf.compactable(before.id)
+            if args.json:
+                display.say_json({"session_id": before.id, "messages_replaced": messages, "chars_before": chars})
+            else:
+                display.say(f"A summary would stand for {messages} messages, {chars} characters.")
+            return 0
+        return await _concluded(realm, await realm.sessions.compact(before.id), before.seq, args)
 
 
 def _check_begun(args: Namespace, chosen: RealmChoice) -> None:

@@ -248,11 +248,20 @@ class Providers:
             names = self._key_names(name, config)
             known = len(await known_models(name)) if name != DEMO else 1
             key = {"has_key": variable is not None, "key_variable": variable or names[0]} if names else {}
-            shown.append({"provider": name, "models": known, **key})
+            shown.append({"provider": name, "models": known, **key, **self._problem(Choice(name, ""), config)})
         for name, server in config.self_hosted.items():
             key = {"has_key": bool(self.lookup(server.api_key_env))} if server.api_key_env else {}
-            shown.append({"provider": name, "kind": SELF_HOSTED, "models": len(server.models), **key})
+            problem = self._problem(Choice(SELF_HOSTED, "", name), config)
+            shown.append({"provider": name, "kind": SELF_HOSTED, "models": len(server.models), **key, **problem})
         return shown
+
+    def _problem(self, choice: Choice, config: Config) -> JsonObject:
+        """Why the live list could not be had when it was last asked for."""
+        try:
+            live = self._live.get((choice.provider, self._access(choice, config)))
+        except ProviderUnauthenticated:
+            return {}
+        return {"problem": live.problem} if live is not None and live.problem is not None else {}
 
     async def _models(self, name: str, config: Config) -> tuple[Model, ...]:
         if name == DEMO:

@@ -185,3 +185,15 @@ def test_a_terminal_gets_a_table_and_nothing_that_steers_it(meerkat: Commands) -
     assert b"\x1b[31m" not in seen
     assert b"\x07" not in seen
     assert "␛" in seen.decode()
+
+
+def test_a_history_is_summarised(meerkat: Commands) -> None:
+    meerkat("run", "My name is Ada.")
+    meerkat("run", "--resume", "last", "I like tea.")
+    shown = meerkat("session", "compact", "last", "--dry-run")
+    assert (shown.returncode, "would stand for 2 messages" in shown.stdout) == (0, True)
+    done = meerkat("session", "compact", "last")
+    assert (done.returncode, "My name is Ada." in done.stdout) == (0, True), done.stderr
+    after = meerkat("run", "--resume", "last", "What is my name?")
+    assert "Your name is Ada." in after.stdout
+    assert meerkat.json("session", "compact", "last", "--dry-run")["messages_replaced"] > 0

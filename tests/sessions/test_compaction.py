@@ -22,6 +22,7 @@ from meerkat_mcp.domain.settings import Budget
 from meerkat_mcp.domain.transcript import Placed
 from meerkat_mcp.providers.base import Reply, Whole
 from meerkat_mcp.sessions import compaction
+from meerkat_mcp.sessions.decisions import Approval
 from meerkat_mcp.tools.base import Output
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +84,16 @@ def test_who_keeps_more_never_cuts_off_more(placed, keep):
 @hypothesis_settings(max_examples=200, deadline=None)
 def test_when_asked_for_all_can_be_cut_off_that_is_more_than_one_message(placed, keep):
     assert (compaction.cut(placed, keep, least=0) == 0) == (len(placed) < 2)
+
+
+def test_fewer_steps_stay_where_those_to_be_kept_are_most_of_the_history():
+    placed = [
+        Placed(seq=seq, turn_id="t", timestamp_ms=0, message=message)
+        for seq, size in enumerate((10, 5000, 5000), start=1)
+        for message in (UserMessage(text="u"), AssistantMessage(blocks=(Text(text="a" * size),)))
+    ]
+    assert compaction.cut(placed, 2) == 4, "the first step alone is not worth it"
+    assert compaction.cut(placed[2:], 1) == 2
 
 
 @given(placed=histories(), keep=st.integers(1, 6))
@@ -263,6 +274,42 @@ async def test_it_happens_twice_and_the_second_summary_takes_in_the_first(realm)
     assert [line for line in whole if line.startswith("user")] == [f"user: p{n}" for n in range(1, 7)]
     assert [line for line in whole if line.startswith("summary")] == ["summary: s1", "summary: s2"]
     await check_log(realm, started.session_id)
+
+
+async def test_a_second_summary_can_end_before_the_place_where_the_first_was_made(realm):
+    """What was kept the first time is older than the summary that it follows."""
+    model = await compacting(
+        realm,
+        says(f"a1 {LONG * 2}", read=100),
+        says(f"a2 {LONG}", read=100),
+        says("a3", read=6_000),
+        says("s1"),
+        says("a4", read=6_000),
+        says("s2"),
+        says("a5"),
+        says("a6"),
+        keep=2,
+    )
+    started = await talk(realm, 5)
+    first, second = [event for event in await log(realm, started.session_id) if event.type == "history_compacted"]
+    assert second.through_seq < first.seq
+    assert texts(model) == ["summary: s2", "user: p3", "model: a3", "user: p4", "model: a4", "user: p5"]
+    seen = model.requests[-1].messages
+    await resume(realm, started.session_id, "p6")
+    assert model.requests[-1].messages[: len(seen)] == seen
+    await check_log(realm, started.session_id)
+
+
+async def test_a_prompt_that_came_with_a_yes_stays_when_all_before_it_is_summarised(den):
+    """The result of the call came after the prompt did, and stands before it."""
+    equip(den, Bench(tool("write")))
+    model = await compacting(den, calls(call("write", 1)), says("a1"), says("s1"), says("a2"))
+    started, _ = await run(den, f"p1 {LONG}", **WITH)
+    await resume(den, started.session_id, "and hurry", approvals=[Approval("c1", "approve")])
+    assert (await compact(den, started)).status == "completed"
+    await resume(den, started.session_id, "p2")
+    assert texts(model) == ["summary: s1", "user: and hurry", "model: a1", "user: p2"]
+    await check_log(den, started.session_id)
 
 
 async def test_after_a_restart_the_same_conversation_is_sent(open_den):

@@ -1,4 +1,4 @@
-"""What an answer may be held to on every wire, a schema or a budget in dollars; and who answers when nobody is named."""
+"""What an answer may be held to on every wire, a schema or a budget in dollars; and who answers unless one is named."""
 
 import pytest
 from vendors.script import Call, Text, Turn, Usage
