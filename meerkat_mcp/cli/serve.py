@@ -12,7 +12,7 @@ from meerkat_mcp.domain.version import VERSION
 if TYPE_CHECKING:
     from meerkat_mcp.realms import Realm, RealmChoice
 
-LEAVE_S = 1.0
+LEAVE_S = 1.4
 """From the connection's end on: turns end, the store closes; whatever hangs then is left to the next process."""
 
 log = logging.getLogger(__name__)

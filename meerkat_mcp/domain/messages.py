@@ -12,6 +12,9 @@ StopReason = Literal["end", "tool_calls", "length", "refusal", "context", "pause
 to be asked again, or the stream broke off."""
 
 
+UNFINISHED: frozenset[StopReason] = frozenset({"length", "context", "refusal"})
+"""A call in a reply that stopped so is not made: it may not be whole, however it looks, or is not to be trusted."""
+
 _LEVELS_TO_SPARE = 16
 
 

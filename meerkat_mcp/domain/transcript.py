@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.messages import (
+    UNFINISHED,
     AssistantMessage,
     Block,
     JsonObject,
@@ -22,6 +23,7 @@ from meerkat_mcp.domain.messages import (
 from meerkat_mcp.domain.session import TurnStatus
 
 UNANSWERED = "The turn was interrupted before this tool answered; it is not known whether it ran."
+NOT_MADE = "This call was not made: the reply that asked for it did not end as it should."
 
 
 class Placed(Value):
@@ -52,6 +54,7 @@ class Transcript:
         self._compacting = False
         self._summary: Placed | None = None
         self._late: e.TurnResumed | None = None
+        self._silence = UNANSWERED
 
     def add(self, event: e.Event) -> None:
         """Take the next event of the log."""
@@ -123,7 +126,7 @@ class Transcript:
     def _results(self) -> ToolMessage:
         return ToolMessage(
             results=tuple(
-                result or ToolResult(tool_use_id=tool_use_id, content=UNANSWERED, is_error=True)
+                result or ToolResult(tool_use_id=tool_use_id, content=self._silence, is_error=True)
                 for tool_use_id, result in self._open.items()
             )
         )
@@ -153,6 +156,7 @@ class Transcript:
         message = AssistantMessage(blocks=blocks, provider=step.provider, model=step.model, items=event.items)
         self.placed.append(self._place(event, message))
         self._open, self._answered = {call.tool_use_id: None for call in message.tool_calls}, event
+        self._silence = NOT_MADE if event.stop_reason in UNFINISHED else UNANSWERED
 
     def _settle(self) -> None:
         """Close the calls of the last step before anything else is said. Their place is that of the last result: a log

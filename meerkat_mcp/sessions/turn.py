@@ -15,7 +15,7 @@ import anyio
 from meerkat_mcp import telemetry
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest, MeerkatError, ProviderRejected, SchemaInvalid
-from meerkat_mcp.domain.messages import JsonObject, ToolCall, ToolDefinition, UserMessage
+from meerkat_mcp.domain.messages import UNFINISHED, JsonObject, ToolCall, ToolDefinition, UserMessage
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import Transcript
 from meerkat_mcp.providers.base import ModelRequest, Piece
@@ -29,9 +29,6 @@ from meerkat_mcp.tools.base import ToolServers
 
 COMPACT_TOKENS_MIN = 2_000
 """Below this a history is short for any model: its window is not even asked for."""
-
-UNFINISHED = ("length", "context", "refusal")
-"""A call in a reply that stopped so is not made: it may not be whole, however it looks, or is not to be trusted."""
 
 log = logging.getLogger(__name__)
 

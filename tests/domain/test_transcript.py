@@ -22,7 +22,7 @@ from meerkat_mcp.domain.messages import (
     UserMessage,
 )
 from meerkat_mcp.domain.session import ACCEPTS
-from meerkat_mcp.domain.transcript import UNANSWERED, Transcript, TurnOutcome, outcome, transcript
+from meerkat_mcp.domain.transcript import NOT_MADE, UNANSWERED, Transcript, TurnOutcome, outcome, transcript
 
 CREATED = SAMPLES["session_created"]
 DONE = e.TurnCompleted()
@@ -849,3 +849,11 @@ def test_another_attempt_at_a_summary_that_was_asked_for_voids_its_text():
     asked = turn("Summarise.", "turn_2", kind="compaction")
     said = came_of(*LONG_AGO, asked, start, e.TextComplete(text="They"), AGAIN, *rest, DONE, turn_id="turn_2")
     assert said.text == "They greeted."
+
+
+@pytest.mark.parametrize("stop", ["length", "refusal", "context"])
+def test_a_call_of_a_reply_that_did_not_end_well_was_not_made(stop: str):
+    asked = step(calls=("a",))
+    broken = asked[-1].model_copy(update={"stop_reason": stop})
+    (result,) = transcript(Log(CREATED, turn("Hi"), *asked[:-1], broken, DONE).events).messages()[-1].results
+    assert (result.content, result.is_error) == (NOT_MADE, True)

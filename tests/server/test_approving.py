@@ -150,8 +150,8 @@ async def test_long_arguments_are_shown_in_part(open_host):
 
 @pytest.mark.parametrize(
     "answer",
-    [CLOSED, form("maybe"), ElicitResult(action="accept", content={})],
-    ids=["closed", "no decision", "an empty form"],
+    [CLOSED, ElicitResult(action="cancel", content={"decision": "approve"}), form("maybe"), form("")],
+    ids=["closed", "filled in and closed", "no decision", "an empty form"],
 )
 async def test_a_form_that_was_closed_leaves_the_turn_waiting(open_host, answer):
     person = Person(answer, form("approve"))
