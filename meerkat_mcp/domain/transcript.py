@@ -64,6 +64,8 @@ class Transcript:
                 self._settle()
                 self._say(event, event.prompt)
             case e.TurnResumed():  # a call that was approved is made after this, and its result comes first
+                if self._late is not None:
+                    self._settle()
                 self._late = event
                 if not self.unanswered():
                     self._settle()
