@@ -92,8 +92,9 @@ for turns that begin after it. A turn that runs keeps what it began with.
 
 The document is at most 262,144 bytes. A key or a password in it is refused: secrets stay in the environment.
 
-`permissions`, `providers`, `self_hosted` and `mcp_servers` are a person's: over MCP a change of them is
-`permission_denied`, unless the server was started with `--trust-caller` ([why](../how-to/permissions.md)).
+`permissions`, `providers`, `self_hosted`, `mcp_servers` and a laxer `agent.permission_mode` are a person's: over MCP
+a change of them is `permission_denied`, unless the server was started with `--trust-caller`
+([why](../how-to/permissions.md)).
 """
 
 CONFIG_SECTIONS: dict[str, str] = {

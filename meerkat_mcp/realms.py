@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,18 +102,36 @@ class Realm:
 
     async def set_config(self, document: JsonObject, *, expected_generation: int | None = None) -> Versioned:
         """Replace the config. Raises InvalidRequest, LimitExceeded, GenerationConflict."""
-        configs.parse(document)
-        return await self.store.put_config(document, expected=expected_generation)
+        return await self.change_config(lambda _: document, expected_generation)
 
     async def patch_config(self, patch: JsonObject, *, expected_generation: int | None = None) -> Versioned:
         """Merge into the config (RFC 7396). Raises InvalidRequest, LimitExceeded, GenerationConflict."""
+        return await self.change_config(lambda before: configs.merge(before, patch), expected_generation)
+
+    async def change_config(
+        self,
+        make: Callable[[JsonObject], JsonObject],
+        expected_generation: int | None = None,
+        *,
+        allow: Callable[[configs.Config, configs.Config], None] | None = None,
+    ) -> Versioned:
+        """Put what `make` makes of the document in its place; `allow` may refuse the change from one config to another.
+
+        Without an expected generation it is made anew when somebody else was first.
+
+        Raises:
+            InvalidRequest, LimitExceeded, GenerationConflict, and what `allow` raises.
+        """
         while True:
             current = await self.store.config()
             expected = current.generation if expected_generation is None else expected_generation
             current.changed({}, expected)
+            document = make(current.document)
+            config = configs.parse(document)
+            if allow is not None:
+                allow(current.config, config)
             try:
-                document = configs.merge(current.document, patch)
-                return await self.set_config(document, expected_generation=expected)
+                return await self.store.put_config(document, expected=expected)
             except configs.GenerationConflict:
                 if expected_generation is not None:
                     raise
@@ -211,7 +229,7 @@ async def open_realm(
 async def open_providers() -> AsyncGenerator[Providers]:
     """The providers as this process's environment has them, for whoever needs no realm."""
     http = Http()
-    providers = Providers(wires=_wires(http), lookup=os.environ.get)
+    providers = Providers(wires=_wires(http), lookup=environment)
     try:
         yield providers
     finally:
@@ -243,7 +261,7 @@ def _wire(manifest: Manifest, choice: RealmChoice, store: Store, clock: Clock) -
     servers = DeferredToolServers(_tool_servers)
     turns = Turns(journal, owner, servers)
     http = Http()
-    providers = Providers(wires=_wires(http), lookup=os.environ.get)
+    providers = Providers(wires=_wires(http), lookup=environment)
     sessions = Sessions(journal, turns, providers, choice.permission_ceiling)
     return Realm(
         manifest=manifest,
@@ -264,10 +282,16 @@ def _wire(manifest: Manifest, choice: RealmChoice, store: Store, clock: Clock) -
     )
 
 
+def environment(name: str) -> str | None:
+    """A variable of the environment. A host that fills nothing in for `${NAME}` in its config hands on just that."""
+    value = os.environ.get(name)
+    return None if value is not None and value.startswith("${") else value
+
+
 def _tool_servers() -> RunningToolServers:
     from meerkat_mcp.tools.remote import McpToolServers
 
-    return McpToolServers(os.environ.get, chars_max=TOOL_RESULT_CHARS_MAX)
+    return McpToolServers(environment, chars_max=TOOL_RESULT_CHARS_MAX)
 
 
 def _wires(http: Http) -> dict[str, Wire]:

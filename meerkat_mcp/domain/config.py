@@ -146,6 +146,13 @@ class Config(Value):
     compaction: CompactionConfig = CompactionConfig()
     retry: RetryConfig = RetryConfig()
 
+    @field_validator("self_hosted")
+    @classmethod
+    def _names_are_their_own(cls, servers: dict[str, SelfHostedConfig]) -> dict[str, SelfHostedConfig]:
+        if taken := sorted({*ProvidersConfig.model_fields, "demo", "self_hosted"} & servers.keys()):
+            raise ValueError(f"{', '.join(taken)} is the name of a provider already")
+        return servers
+
     @model_validator(mode="after")
     def _servers_are_known(self) -> "Config":
         if missing := [name for name in self.agent.mcp_servers if name not in self.mcp_servers]:

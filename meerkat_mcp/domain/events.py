@@ -254,7 +254,7 @@ class TurnCompleted(Fact):
 
 
 class TurnWaiting(Fact):
-    """The turn stands still until the caller brings the results of its tools, and somebody decides on ours."""
+    """The turn stands still until the caller brings the results of its own tools, and the approvals are decided on."""
 
     type: Literal["turn_waiting"] = "turn_waiting"
     pending_tool_calls: tuple[ToolCall, ...] = ()

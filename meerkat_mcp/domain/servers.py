@@ -21,7 +21,7 @@ _Text = Annotated[str, Field(max_length=8192)]
 class ToolServer(Value):
     """An MCP server: a `command` to start and speak to over stdio, or a `url` that speaks streamable HTTP.
 
-    `command`, `args`, `env`, `url` and `headers` may hold `${NAME}`. A server that is `required` and cannot be
+    `command`, `args`, `env`, `cwd`, `url` and `headers` may hold `${NAME}`. A server that is `required` and cannot be
     reached fails the turn; without any other the turn goes on.
     """
 

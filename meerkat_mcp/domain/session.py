@@ -10,8 +10,8 @@ All that moves a session lives in this file: `ACCEPTS` says which events each st
 session is afterwards. Both are pure; ids and times come with the events. A turn has exactly one end. While it
 runs, only its owner records, but for five events that anybody may record at any time: a wish to interrupt, a
 queued prompt and its withdrawal, changed settings (they hold from the next turn on), and a fork. In `stopping`
-the owner can still say what was written and that a tool had finished, then nothing but the end: that makes
-the races harmless.
+the owner can still say that a model was asked, what was written and that a tool had finished, then nothing but
+the end: that makes the races harmless.
 """
 
 from collections.abc import Mapping
@@ -58,7 +58,14 @@ ACCEPTS: dict[State, tuple[type[e.Fact], ...]] = {
         e.TurnFailed,
         *_BY_OTHERS,
     ),
-    "stopping": (e.TextDelta, e.ReasoningDelta, e.ToolExecutionCompleted, e.TurnInterrupted, *_BY_OTHERS),
+    "stopping": (
+        e.StepStarted,
+        e.TextDelta,
+        e.ReasoningDelta,
+        e.ToolExecutionCompleted,
+        e.TurnInterrupted,
+        *_BY_OTHERS,
+    ),
     "waiting": (e.ApprovalResolved, e.ToolExecutionCompleted, e.TurnResumed, e.TurnInterrupted, *_BY_OTHERS),
     "archived": (e.SessionRestored, e.SessionForked),
 }
@@ -67,7 +74,8 @@ ACCEPTS: dict[State, tuple[type[e.Fact], ...]] = {
 class Turn(Value):
     """The running, waiting or latest turn: enough to show and to go on; its texts are in the log.
 
-    While it waits, `pending` are the calls that the caller has to answer, `approvals` those to be decided on.
+    Of its `steps`, `summaries` wrote a summary. While it waits, `pending` are the calls that the caller has to answer,
+    `approvals` those to be decided on.
     """
 
     turn_id: str
@@ -81,6 +89,7 @@ class Turn(Value):
     resumed_seq: int
     last_seq: int
     steps: int = 0
+    summaries: int = 0
     tool_calls: int = 0
     usage: Usage = Usage()
     pending: tuple[ToolCall, ...] = ()
@@ -326,6 +335,8 @@ def _step_adds(
             change: dict[str, object] = {"steps": turn.steps + 1, "usage": turn.usage + event.usage}
             if event.purpose == "answer":
                 change["stop_reason"] = event.stop_reason
+            else:
+                change["summaries"] = turn.summaries + 1
             added: dict[str, object] = {"steps": session.steps + 1, "usage": session.usage + event.usage}
         case e.ToolExecutionCompleted():
             change = {"tool_calls": turn.tool_calls + 1, "pending": _without(turn.pending, event.tool_use_id)}

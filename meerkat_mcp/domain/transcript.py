@@ -23,7 +23,7 @@ from meerkat_mcp.domain.messages import (
 from meerkat_mcp.domain.session import TurnStatus
 
 UNANSWERED = "The turn was interrupted before this tool answered; it is not known whether it ran."
-NOT_MADE = "This call was not made: the reply that asked for it did not end as it should."
+NOT_MADE = "This call was not made: its turn, or the reply that asked for it, ended before."
 
 
 class Placed(Value):
@@ -54,7 +54,7 @@ class Transcript:
         self._compacting = False
         self._summary: Placed | None = None
         self._late: e.TurnResumed | None = None
-        self._silence = UNANSWERED
+        self._not_made: set[str] = set()
 
     def add(self, event: e.Event) -> None:
         """Take the next event of the log."""
@@ -92,6 +92,10 @@ class Transcript:
                 )
             case e.StepCompleted():
                 self._complete(event)
+            case e.ApprovalRequested():
+                self._not_made.add(event.tool_use_id)
+            case e.ToolExecutionStarted():
+                self._not_made.discard(event.tool_use_id)
             case e.ToolExecutionCompleted():
                 if event.tool_use_id in self._open:  # a call the conversation does not have needs no answer
                     self._open[event.tool_use_id] = ToolResult(
@@ -128,10 +132,13 @@ class Transcript:
     def _results(self) -> ToolMessage:
         return ToolMessage(
             results=tuple(
-                result or ToolResult(tool_use_id=tool_use_id, content=self._silence, is_error=True)
+                result or ToolResult(tool_use_id=tool_use_id, content=self._silence(tool_use_id), is_error=True)
                 for tool_use_id, result in self._open.items()
             )
         )
+
+    def _silence(self, tool_use_id: str) -> str:
+        return NOT_MADE if tool_use_id in self._not_made else UNANSWERED
 
     def _compact(self, event: e.HistoryCompacted) -> None:
         self._settle()
@@ -158,7 +165,7 @@ class Transcript:
         message = AssistantMessage(blocks=blocks, provider=step.provider, model=step.model, items=event.items)
         self.placed.append(self._place(event, message))
         self._open, self._answered = {call.tool_use_id: None for call in message.tool_calls}, event
-        self._silence = NOT_MADE if event.stop_reason in UNFINISHED else UNANSWERED
+        self._not_made = set(self._open) if event.stop_reason in UNFINISHED else set()
 
     def _settle(self) -> None:
         """Close the calls of the last step before anything else is said. Their place is that of the last result: a log

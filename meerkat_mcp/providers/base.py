@@ -65,10 +65,13 @@ Part: TypeAlias = Piece | Whole | ArgsPiece | ToolCall | Reply
 
 
 class Model(Value):
-    """A model of the catalogue; None is not known. Prices are US dollars for a million tokens."""
+    """A model of the catalogue; None is not known. Prices are US dollars for a million tokens. `server` is the name of
+    the self-hosted one that has it.
+    """
 
     model: str
     provider: str
+    server: str | None = None
     context_tokens: int | None = None
     output_tokens_max: int | None = None
     input_usd: float | None = None

@@ -22,7 +22,7 @@ DEFAULT_MODELS: Mapping[str, str] = {
     "anthropic": "claude-sonnet-5-5",
     # The same price: below Astra, above Terra and Luna, and the newest of all.
     "openai": "gpt-6.1-sol",
-    # $0.75 in, $3.75 out, double from 2027 on: the newest Flash, made for agents. Gemini 4 Argon costs $4 and $20.
+    # $0.75 in, $3.75 out, double from 2027 on: the newest Flash, made for agents. Gemini 4 Argon costs more.
     "gemini": "gemini-3.8-flash",
 }
 """The model that a session gets when its provider has a key and nothing is configured: capable, middle-priced."""

@@ -47,11 +47,17 @@ async def follow(
 
 
 async def stop_if_asked(realm: Realm, session_id: str, turn_id: str, on_cancel: str) -> None:
-    """The caller gave its call up: tell the turn to end, unless it said that it should go on."""
+    """The caller gave its call up: tell the turn to end, unless it said that it should go on.
+
+    A turn that waits does no work that could be stopped: what it waits for can still be brought. A host whose patience
+    ends while a person thinks about a question cancels its call, too.
+    """
     if on_cancel == "detach":
         return
     with anyio.move_on_after(DRAIN_S, shield=True):
         try:
+            if (await realm.journal.load(session_id)).state == "waiting":
+                return
             await realm.sessions.interrupt(session_id, expected_turn_id=turn_id, reason="cancelled", wait_s=0)
         except MeerkatError:
             return  # it has ended, or its session is gone: nothing is left to stop

@@ -8,7 +8,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import ToolAnnotations
 from pydantic import ValidationError
 
-from meerkat_mcp.domain.config import Config, Versioned, explain, merge, parse
+from meerkat_mcp.domain.config import Config, Versioned, explain, merge
 from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest, MeerkatError
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.settings import Settings
@@ -52,12 +52,13 @@ class RealmTools:
             case "get":
                 current = await realm.store.config()
             case "set":
-                await self._allow(given.config or {})
-                current = await realm.set_config(given.config or {}, expected_generation=expected)
+                document = given.config or {}
+                current = await realm.change_config(lambda _: document, expected, allow=self._trust.check_config)
             case "patch":
-                before = (await realm.store.config()).document
-                await self._allow(merge(before, given.patch or {}))
-                current = await realm.patch_config(given.patch or {}, expected_generation=expected)
+                patch = given.patch or {}
+                current = await realm.change_config(
+                    lambda before: merge(before, patch), expected, allow=self._trust.check_config
+                )
         return self._shown(current, given.effective)
 
     async def meerkat_capabilities(self, given: i.CapabilitiesInput, context: Context[Any, Any]) -> r.Capabilities:
@@ -94,10 +95,12 @@ class RealmTools:
         providers = self._realm.providers
         config = await self._realm.sessions.config()
         model, provider, reason = self._default(config)
-        kind = "self_hosted" if provider in config.self_hosted else provider
         models = await providers.catalog(config, given.provider)
         return r.CatalogResult(
-            models=[r.CatalogModel.of(one, default=(one.provider, one.model) == (kind, model)) for one in models],
+            models=[
+                r.CatalogModel.of(one, default=(one.server or one.provider, one.model) == (provider, model))
+                for one in models
+            ],
             default_model=model,
             default_provider=provider,
             default_reason=reason,
@@ -110,9 +113,6 @@ class RealmTools:
         except MeerkatError as exc:
             return config.agent.model or "", config.agent.provider or "", f"not usable: {exc.message}"
         return choice.model, choice.server or choice.provider, reason
-
-    async def _allow(self, document: JsonObject) -> None:
-        self._trust.check_config((await self._realm.store.config()).config, parse(document))
 
     async def _session_config(self, given: i.ConfigInput) -> r.ConfigResult:
         """A session's settings: like the config, with the session's last event as generation."""
@@ -135,6 +135,7 @@ class RealmTools:
                 changes = {name: value for name, value in settings if value != getattr(session.settings, name)}
                 if "model" in changes:
                     changes["provider"] = settings.provider
+                self._trust.check_mode(changes.get("permission_mode"), await self._realm.sessions.config())
                 await self._realm.sessions.resume(session_id, changes=changes)
                 session = await self._realm.sessions.settled(session_id)
         shown = session.settings.model_dump(mode="json", exclude_none=True)

@@ -204,6 +204,7 @@ class CatalogModel(BaseModel):
 
     model: str
     provider: str
+    server: str | None = None
     default: bool | None = None
     context_tokens: int | None = None
     output_tokens_max: int | None = None

@@ -62,6 +62,7 @@ class SessionTools:
             return await self._followed(asked, given, context)
         settings = Settings(**given.changes())
         self._trust.check_servers(settings.mcp_servers)
+        self._trust.check_mode(settings.permission_mode, await self._realm.sessions.config())
         started = await self._realm.sessions.run(
             given.prompt,
             settings,
@@ -82,7 +83,9 @@ class SessionTools:
         changes = {name: getattr(defaults, name) for name in given.reset or ()} | given.changes()
         self._trust.check_servers(changes.get("mcp_servers"))
         approvals = [response.approval() for response in given.responses or ()]
-        self._trust.check_approvals(approvals, (await self._realm.sessions.config()).permissions)
+        config = await self._realm.sessions.config()
+        self._trust.check_mode(given.permission_mode, config)
+        self._trust.check_approvals(approvals, config.permissions)
         started = await self._realm.sessions.resume(
             session_id,
             given.prompt,

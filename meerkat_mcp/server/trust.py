@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from meerkat_mcp.domain.config import Config, PermissionsConfig
 from meerkat_mcp.domain.errors import PermissionDenied
 from meerkat_mcp.domain.servers import ToolServer
+from meerkat_mcp.domain.settings import PermissionMode, strictest
 from meerkat_mcp.sessions.decisions import Approval
 
 PROTECTED = ("permissions", "providers", "self_hosted", "mcp_servers")
@@ -25,6 +26,9 @@ class Trust:
     def check_config(self, before: Config, after: Config) -> None:
         """Refuse a change of what is a person's. Raises PermissionDenied."""
         touched = [name for name in PROTECTED if getattr(before, name) != getattr(after, name)]
+        modes = before.agent.permission_mode, after.agent.permission_mode
+        if strictest(*modes) != modes[1]:
+            touched.append("agent.permission_mode")
         if touched and not self.caller:
             raise PermissionDenied(
                 f"The config's {', '.join(touched)} can be changed by a person only: they decide where keys are sent, "
@@ -32,6 +36,21 @@ class Trust:
                 hint="Ask the user to change it with `meerkat-mcp config patch`, or to start this server with "
                 "--trust-caller.",
                 keys=touched,
+            )
+
+    def check_mode(self, wanted: PermissionMode | None, config: Config) -> None:
+        """Refuse a mode that lets more run than the realm's own: that is a yes in advance.
+
+        Raises:
+            PermissionDenied: a calling model may be stricter than `agent.permission_mode`, not laxer.
+        """
+        given = config.agent.permission_mode
+        if wanted is not None and strictest(wanted, given) != wanted and not self.caller:
+            raise PermissionDenied(
+                f"permission_mode {wanted!r} lets more run than this realm's own, {given!r}: a person has to say so.",
+                hint=f"Use {given!r}, or leave it out. The user can set agent.permission_mode with `meerkat-mcp config "
+                "patch`, or start this server with --trust-caller.",
+                permission_mode=given,
             )
 
     def check_servers(

@@ -2,12 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import IdempotencyConflict
+from meerkat_mcp.domain.messages import ToolResult
+from meerkat_mcp.domain.session import Session
+from meerkat_mcp.sessions.decisions import Approval
+from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.stores.base import Claim, Store
 
 
@@ -45,3 +51,32 @@ async def earlier(store: Store, key: str | None, asked: str) -> Started | None:
     if key is None or (taken := await store.claim(key)) is None:
         return None
     return same(taken, asked)
+
+
+async def brought_before(
+    journal: Journal, session: Session, results: Sequence[ToolResult], approvals: Sequence[Approval], prompt: str
+) -> Started | None:
+    """The turn that these very answers were brought to already, with this prompt if there is one: a caller whose reply
+    was lost sends them again.
+    """
+    turn = session.turn
+    given = {answer.tool_use_id for answer in (*results, *approvals)}
+    if turn is None or given & {call.tool_use_id for call in (*turn.pending, *turn.approvals)}:
+        return None
+    known: set[tuple[str, str, object]] = set()
+    prompts = {""}
+    async for recorded in journal.log(session.id, after=turn.first_seq - 1):
+        if recorded.is_delta:
+            continue
+        match event := recorded.event:
+            case e.ToolExecutionCompleted():
+                known.add((event.tool_use_id, event.content, event.is_error))
+            case e.ApprovalResolved():
+                known.add((event.tool_use_id, event.decision, event.reason))
+            case e.TurnResumed():
+                prompts.add(event.prompt)
+            case _:
+                pass
+    brought = {(result.tool_use_id, result.content, result.is_error) for result in results}
+    brought |= {(approval.tool_use_id, approval.verdict, approval.reason) for approval in approvals}
+    return Started(session.id, turn.turn_id) if brought <= known and prompt in prompts else None

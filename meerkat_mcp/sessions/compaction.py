@@ -7,8 +7,11 @@ and its result. What is before it is given to the summariser as plain text, in o
 import json
 from collections.abc import Sequence
 
+from meerkat_mcp.domain.config import CompactionConfig
 from meerkat_mcp.domain.messages import AssistantMessage, Message, ToolMessage, UserMessage
-from meerkat_mcp.domain.transcript import Placed
+from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.transcript import Placed, Transcript
+from meerkat_mcp.sessions.journal import Journal
 
 CHARS_A_TOKEN = 4
 RESULT_CHARS_MAX = 4_000
@@ -36,6 +39,14 @@ def cut(placed: Sequence[Placed], keep_steps: int, *, least: int = 1) -> int:
         if at > 1 and (sum(sizes[:at]) * 2 >= sum(sizes) or keep == least):
             return at
     return 0
+
+
+async def replaceable(journal: Journal, session: Session, wanted: CompactionConfig) -> Sequence[Placed]:
+    """The messages that a summary would stand for, if it was asked for now."""
+    folded = Transcript()
+    async for recorded in journal.log(session.id, after=session.compacted_seq, through=session.seq):
+        folded.add(recorded.event)
+    return folded.placed[: cut(folded.placed, wanted.keep_steps, least=0)]
 
 
 def rendered(placed: Sequence[Placed]) -> str:

@@ -112,7 +112,8 @@ def _realm_params(choice: Choice, config: Config, providers: Providers) -> JsonO
     if not config.agent.provider_params:
         return {}
     default, _ = providers.default(config)
-    return config.agent.provider_params if default.provider == choice.provider else {}
+    same = (default.provider, default.server) == (choice.provider, choice.server)
+    return config.agent.provider_params if same else {}
 
 
 def _answering(choice: Choice, config: Config, providers: Providers) -> Answering:

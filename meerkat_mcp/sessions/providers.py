@@ -276,8 +276,8 @@ class Providers:
                 Model(model=model, provider=SELF_HOSTED, context_tokens=given.context_tokens) for model in given.models
             )
             listed = models or await self._listed(Choice(SELF_HOSTED, "", server), config, ())
-            window = {"context_tokens": given.context_tokens} if given.context_tokens else {}
-            found += [model.model_copy(update=window) for model in listed]
+            ours: JsonObject = {"context_tokens": given.context_tokens} if given.context_tokens else {}
+            found += [model.model_copy(update=ours | {"server": server}) for model in listed]
         return tuple(found)
 
     async def _listed(self, choice: Choice, config: Config, known: tuple[Model, ...]) -> tuple[Model, ...]:

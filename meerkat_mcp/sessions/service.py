@@ -21,7 +21,8 @@ from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import PermissionMode, Settings, strictest
 from meerkat_mcp.domain.transcript import TurnOutcome, outcome
 from meerkat_mcp.sessions.checks import check, check_results
-from meerkat_mcp.sessions.claims import Started, digest, earlier, same
+from meerkat_mcp.sessions.claims import Started, brought_before, digest, earlier, same
+from meerkat_mcp.sessions.compaction import replaceable
 from meerkat_mcp.sessions.decisions import Approval, IfBusy, answers, next_turn
 from meerkat_mcp.sessions.journal import Decision, Journal
 from meerkat_mcp.sessions.plan import Plan, check_budget, plan
@@ -143,7 +144,7 @@ class Sessions:
         if not prompt and not answering:
             return await self._configure(session_id, changing, given=bool(changes) or (title, labels) != (None, None))
         check_results(tool_results, config.limits.max_tool_result_chars)
-        if answering and (again := await self._answered_before(session, tool_results, approvals)):
+        if answering and (again := await brought_before(self.journal, session, tool_results, approvals, prompt)):
             return again
         turn_id = self.journal.clock.new_id()
 
@@ -167,9 +168,12 @@ class Sessions:
             SessionBusy, SessionArchived, BudgetExhausted, LimitExceeded, InvalidRequest (nothing was said yet).
         """
         session = await self.settled(session_id)
-        if not session.messages:
-            raise InvalidRequest(f"Session {session_id} has no history to compact.", session_id=session_id)
         config = await self._checked("", session.settings)
+        if not await replaceable(self.journal, session, config.compaction):
+            raise InvalidRequest(
+                f"Session {session_id} has no history to compact, or nothing since it was compacted.",
+                session_id=session_id,
+            )
         plan(session.settings, config, self.providers).summarising()
         turn_id = self.journal.clock.new_id()
 
@@ -258,30 +262,6 @@ class Sessions:
         check(prompt, settings, mode, config)
         plan(settings, config, self.providers)
         return config
-
-    async def _answered_before(
-        self, session: Session, results: Sequence[ToolResult], approvals: Sequence[Approval]
-    ) -> Started | None:
-        """The turn that these very answers were brought to already: a caller whose reply was lost sends them again."""
-        turn = session.turn
-        given = {answer.tool_use_id for answer in (*results, *approvals)}
-        if turn is None or given & {call.tool_use_id for call in (*turn.pending, *turn.approvals)}:
-            return None
-        log = await self.journal.store.read(
-            session.id, after=turn.first_seq - 1, types=("tool_execution_completed", "approval_resolved")
-        )
-        known: set[tuple[str, str, object]] = set()
-        for recorded in log:
-            match event := recorded.event:
-                case e.ToolExecutionCompleted():
-                    known.add((event.tool_use_id, event.content, event.is_error))
-                case e.ApprovalResolved():
-                    known.add((event.tool_use_id, event.decision, event.reason))
-                case _:
-                    pass
-        brought = {(result.tool_use_id, result.content, result.is_error) for result in results}
-        brought |= {(approval.tool_use_id, approval.verdict, approval.reason) for approval in approvals}
-        return Started(session.id, turn.turn_id) if brought <= known else None
 
     async def _admit(
         self, session_id: str, decide: Decision, config: Config, turn_id: str, claim: Claim | None = None

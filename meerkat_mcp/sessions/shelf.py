@@ -8,8 +8,7 @@ from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest, LimitExceeded, MeerkatError
 from meerkat_mcp.domain.recorded import Recorded, encode
 from meerkat_mcp.domain.session import Session, advance
-from meerkat_mcp.domain.transcript import Transcript
-from meerkat_mcp.sessions.compaction import cut
+from meerkat_mcp.sessions.compaction import replaceable
 from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.stores.base import LIST_SESSIONS_MAX, Append, Cursor, Selection
 
@@ -111,11 +110,7 @@ class Shelf:
     async def compactable(self, session_id: str) -> tuple[int, int]:
         """How many messages a compaction would replace, and their size in characters."""
         session = await self._sessions.settled(session_id)
-        folded = Transcript()
-        async for recorded in self._journal.log(session_id, after=session.compacted_seq, through=session.seq):
-            folded.add(recorded.event)
-        config = await self._sessions.config()
-        replaced = folded.placed[: cut(folded.placed, config.compaction.keep_steps, least=0)]
+        replaced = await replaceable(self._journal, session, (await self._sessions.config()).compaction)
         return len(replaced), sum(len(placed.message.model_dump_json()) for placed in replaced)
 
     async def _copy(

@@ -120,7 +120,7 @@ class TurnRun:
 
     def _over(self, session: Session) -> e.TurnLimitReached | None:
         assert session.turn is not None, "the turn is ours"
-        used, most = session.turn.steps, self._plan.max_steps
+        used, most = session.turn.steps - session.turn.summaries, self._plan.max_steps
         if used >= most:
             return e.TurnLimitReached(limit="max_steps", used=used, maximum=most)
         return exhausted(session, self._plan.budget, self._journal.clock.now_ms())

@@ -16,6 +16,7 @@ from mcp.client.session import IncomingMessage
 from mcp.client.subscriptions import SubscriptionLost
 from mcp.types import CONNECTION_CLOSED, HEADER_MISMATCH, METHOD_NOT_FOUND
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from opentelemetry import context
 from pydantic import TypeAdapter
 
 from meerkat_mcp.domain.messages import JsonObject
@@ -251,7 +252,11 @@ class Connection:
             if anyio.current_time() < self._not_before_s:
                 return self._problem
             self._starting = anyio.Event()
-            tasks.start_soon(self._run, self._starting, within_s)
+            nobodys = context.attach(context.Context())  # it outlives the turn that needs it first, and its trace
+            try:
+                tasks.start_soon(self._run, self._starting, within_s)
+            finally:
+                context.detach(nobodys)
         with anyio.move_on_after(within_s):
             await self._starting.wait()
             return self._live or self._problem or "it has ended"

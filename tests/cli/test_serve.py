@@ -119,7 +119,10 @@ def test_no_turn_of_a_server_goes_beyond_its_ceiling(meerkat: Commands) -> None:
     ran, _ = called(meerkat, "--permission-ceiling", "readonly", tool="meerkat_run", arguments=run)
     assert ran["structuredContent"]["text"] == "paper__look, paper__draw"
     over, _ = called(
-        meerkat, "--permission-ceiling", "ask", tool="meerkat_run", arguments=run | {"permission_mode": "auto"}
+        meerkat,
+        *("--permission-ceiling", "ask", "--trust-caller"),
+        tool="meerkat_run",
+        arguments=run | {"permission_mode": "auto"},
     )
     assert "'ask' at most" in json.dumps(over)
 

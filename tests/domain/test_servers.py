@@ -132,8 +132,8 @@ def test_it_says_which_variables_it_wants_wherever_they_stand():
 
 
 def test_what_is_set_takes_the_place_of_its_reference():
-    local = LOCAL.resolved(known(BIN="/usr/bin", HOME="/home/a", MODE="safe", GITHUB_TOKEN="t", WORK="/work"))
-    assert (local.command, local.args) == ("/usr/bin/files", ("--root", "/home/a/notes", "safe and safe"))
+    local = LOCAL.resolved(known(BIN="/usr/bin", HOME="/srv/a", MODE="safe", GITHUB_TOKEN="t", WORK="/work"))
+    assert (local.command, local.args) == ("/usr/bin/files", ("--root", "/srv/a/notes", "safe and safe"))
     assert (local.env, local.cwd) == ({"GITHUB_TOKEN": "t", "PLAIN": "as it is"}, "/work")
     remote = REMOTE.resolved(known(HOST="here", TOKEN="s3cret"))
     assert remote.url == "https://here/mcp"

@@ -27,7 +27,7 @@ TABLE = """
     turn_resumed            invalid  unasked  unasked  unasked  ok       archived
     prompt_queued           invalid  invalid  ok       ok       ok       archived
     prompt_dropped          invalid  ok       ok       ok       ok       archived
-    step_started            invalid  invalid  ok       invalid  invalid  archived
+    step_started            invalid  invalid  ok       ok       invalid  archived
     text_delta              invalid  invalid  ok       ok       invalid  archived
     text_complete           invalid  invalid  ok       invalid  invalid  archived
     reasoning_delta         invalid  invalid  ok       ok       invalid  archived

@@ -62,7 +62,7 @@ async def test_a_definition_refers_to_the_environment_and_no_more_of_it_is_hande
     listed = Call("files__list_directory", {"path": str(work)})
     model.will([listed, Call("everything__get-env")])
     async with serve() as host:
-        done = await host.run(permission_mode="auto", **ANTHROPIC.settings)
+        done = await host.run(**ANTHROPIC.settings)
         settings = await host.call("meerkat_config", action="get", session_id=done["session_id"])
         config = await host.call("meerkat_config", action="get")
     directory, seen = ANTHROPIC.results(model.requests[-1].body)

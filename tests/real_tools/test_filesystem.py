@@ -37,9 +37,9 @@ def both(model, work) -> Callable[[str], None]:
 
 @ALL
 async def test_auto_reads_and_writes_in_one_step(configure, start, files, both, model, work, wire: Wire):
-    await configure({"files": files})
+    await configure({"files": files}, agent={"permission_mode": "auto"})
     async with start() as host:
-        done = await host.run(permission_mode="auto", **wire.settings)
+        done = await host.run(**wire.settings)
     assert (done["status"], done["text"], done["steps"], done["tool_calls"]) == ("completed", "done", 2, 2)
     assert (work / "new.txt").read_text() == "bought"
     first, second = (seen.body for seen in model.requests)

@@ -160,7 +160,7 @@ async def test_a_trusted_call_brings_its_own_and_others_can_still_go_on_with_the
 
 @pytest.mark.parametrize("by", ["config", "flag"])
 async def test_no_call_goes_beyond_the_ceiling(open_host, by):
-    async with open_host(ceiling="ask" if by == "flag" else None) as host:
+    async with open_host(ceiling="ask" if by == "flag" else None, trust_caller=True) as host:
         if by == "config":
             await host.realm.set_config({"permissions": {"ceiling": "ask"}})
         for mode in ("readonly", "ask"):
@@ -188,8 +188,27 @@ async def test_a_configs_mode_beyond_the_ceiling_is_the_ceiling(open_host):
         assert (await host.run("[[tools]]"))["text"] == "look"
 
 
-async def test_a_session_of_more_permissive_times_can_still_be_configured(open_host):
+async def test_a_caller_may_be_stricter_than_the_realm_not_laxer(open_host):
     async with open_host() as host:
+        assert (await host.run("hi", permission_mode="readonly"))["status"] == "completed"
+        sid = (await host.run("hi", permission_mode="ask"))["session_id"]
+        for tool_name, arguments in (
+            ("meerkat_run", {"prompt": "hi", "permission_mode": "auto"}),
+            ("meerkat_resume", {"session_id": sid, "prompt": "hi", "permission_mode": "auto"}),
+            ("meerkat_config", {"action": "patch", "session_id": sid, "patch": {"permission_mode": "auto"}}),
+            ("meerkat_config", {"action": "patch", "patch": {"agent": {"permission_mode": "auto"}}}),
+        ):
+            refused = await host.error(tool_name, **arguments)
+            assert refused["code"] == "permission_denied", tool_name
+            assert "--trust-caller" in refused["hint"]
+        stricter = {"agent": {"permission_mode": "readonly"}}
+        assert (await host.ok("meerkat_config", action="patch", patch=stricter))["config"] == stricter
+        await host.realm.set_config({"agent": {"permission_mode": "auto"}})
+        assert (await host.run("hi", permission_mode="auto"))["status"] == "completed"
+
+
+async def test_a_session_of_more_permissive_times_can_still_be_configured(open_host):
+    async with open_host(trust_caller=True) as host:
         sid = (await host.run("hi", permission_mode="auto"))["session_id"]
         await host.realm.set_config({"permissions": {"ceiling": "ask"}})
         changed = await host.ok("meerkat_config", action="patch", session_id=sid, patch={"system_prompt": "x"})

@@ -15,7 +15,7 @@ from meerkat_mcp.domain.errors import (
     ToolResultsMismatch,
 )
 from meerkat_mcp.domain.messages import ToolMessage, ToolResult, UserMessage
-from meerkat_mcp.domain.transcript import UNANSWERED
+from meerkat_mcp.domain.transcript import NOT_MADE, UNANSWERED
 from meerkat_mcp.realms import choose, open_realm
 from meerkat_mcp.sessions.decisions import Approval
 from meerkat_mcp.tools.base import Output
@@ -399,7 +399,7 @@ async def test_an_interrupt_ends_the_waiting_and_a_yes_is_too_late(realm):
     known = scene.model.requests[-1].messages[2].results
     assert [(result.content, result.is_error) for result in known] == [
         (UNANSWERED, True),
-        (UNANSWERED, True),
+        (NOT_MADE, True),
         ("look done", False),
     ]
     await scene.check()
@@ -411,7 +411,7 @@ async def test_an_answer_that_was_brought_before_the_interrupt_stays_in_the_hist
     await scene.answer(RAIN)
     await den.sessions.interrupt(scene.started.session_id)
     await resume(den, scene.started.session_id, "go on")
-    assert scene.results() == {"c1": ("rain", False), "c2": (UNANSWERED, True), "c3": ("look done", False)}
+    assert scene.results() == {"c1": ("rain", False), "c2": (NOT_MADE, True), "c3": ("look done", False)}
 
 
 async def test_an_archived_session_takes_no_yes_and_a_restored_one_does_not_wait(den):
