@@ -81,7 +81,7 @@ class TurnRun:
                 tasks.start_soon(self._writing.run)
                 async with self._tool_servers.open(self._plan.servers) as toolbox:
                     calling = Calling(self._plan, toolbox, self._journal.clock, self._say, self._writing.flush)
-                    end = await self._steps(calling)
+                    end = await self._steps(calling, session)
                 tasks.cancel_scope.cancel()
         if timer.cancelled_caught and limit_s is not None:
             end = e.TurnLimitReached(limit="budget.max_duration_s", used=limit_s, maximum=limit_s)
@@ -94,15 +94,16 @@ class TurnRun:
             return e.TurnInterrupted(reason="requested")
         return e.TurnFailed(error=failed(exc, f"Turn {self._turn.turn_id}"))
 
-    async def _steps(self, calling: Calling) -> e.Event:
+    async def _steps(self, calling: Calling, session: Session) -> e.Event:
         """Step after step until one of them ends the turn. A turn that was resumed makes its approved calls first."""
-        await self._remember()
+        await self._remember(session)
         if self._turn.kind == "compaction":
-            return await self._compaction()
+            return await self._compaction(session)
         tools = await calling.definitions()
-        await calling.run(self._transcript.unanswered())
-        while True:
+        if approved := self._transcript.unanswered():
+            await calling.run(approved)
             session = await self._writing.flush()
+        while True:
             if over := self._over(session):
                 return over
             if await self._is_long():
@@ -117,6 +118,7 @@ class TurnRun:
             if end is not None:
                 return end
             tools = await calling.definitions()
+            session = await self._writing.flush()
 
     def _over(self, session: Session) -> e.TurnLimitReached | None:
         assert session.turn is not None, "the turn is ours"
@@ -203,9 +205,8 @@ class TurnRun:
 
     # ── what the model sees ──
 
-    async def _remember(self) -> None:
+    async def _remember(self, session: Session) -> None:
         """Read the conversation from the log: all of it, or what the last compaction left, with its summary."""
-        session = await self._journal.load(self._session_id)
         self._transcript, self._context_tokens = Transcript(), 0
         async for recorded in self._journal.log(self._session_id, after=session.compacted_seq):
             event = recorded.event
@@ -246,7 +247,7 @@ class TurnRun:
 
     async def _compact_in_passing(self, session: Session) -> None:
         """Summarise between two steps. When that fails the turn goes on with the history as it is."""
-        await self._remember()
+        await self._remember(session)
         at = compaction.cut(self._transcript.placed, self._plan.compaction.keep_steps)
         if at == 0:
             return
@@ -256,10 +257,9 @@ class TurnRun:
             self._say(e.CompactionFailed(error=exc.as_dict()))
             self._context_tokens = 0  # not again before the next step says how long it is
 
-    async def _compaction(self) -> e.Event:
+    async def _compaction(self, session: Session) -> e.Event:
         """The turn that was asked for it: its answer is the summary."""
         at = compaction.cut(self._transcript.placed, self._plan.compaction.keep_steps, least=0)
-        session = await self._writing.flush()
         if at == 0:
             raise InvalidRequest(f"Session {self._session_id} has no history to compact.", session_id=session.id)
         return await self._summarise(session, at, silent=False) or e.TurnCompleted(stop_reason="end")

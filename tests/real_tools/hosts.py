@@ -59,8 +59,16 @@ class ProcessHost(Host):
 
     def tree(self) -> list[psutil.Process]:
         """The server, if it is there, and all that it has started, and that has."""
-        found = [child for child in psutil.Process().children() if self._state_root in child.cmdline()]
+        found = [child for child in psutil.Process().children() if self._state_root in _command(child)]
         return [process for server in found for process in (server, *server.children(recursive=True))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """What it was started with; nothing of one that has ended, whether its parent knows or not."""
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
 
 
 def approve(_: str) -> ElicitResult:
