@@ -414,3 +414,28 @@ async def test_answers_to_what_nobody_asked_decide_nothing(modern):
     result = await again(modern, question.request_state, {"call_9_9": form("approve")})
     assert result.structured_content["status"] == "waiting"
     assert bench.made == []
+
+
+async def test_a_call_that_is_given_up_while_a_person_thinks_leaves_the_turn_waiting(open_host):
+    asked = anyio.Event()
+
+    async def ponders(context, params) -> ElicitResult:
+        asked.set()
+        await anyio.sleep_forever()
+        return CLOSED
+
+    async with open_host(person=ponders) as host:
+        bench = await staged(host)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(host.run, WRITE)
+                await asked.wait()
+                tasks.cancel_scope.cancel()
+        (session,) = (await host.realm.reading.list(Selection())).sessions
+        read = await host.ok("meerkat_read", session_id=session.id)
+        assert (read["turn"]["status"], bench.made) == ("waiting", [])
+        await host.realm.sessions.resume(
+            session.id, approvals=[Approval("call_1_1", "approve")], approved_by="operator"
+        )
+        done = await host.ok("meerkat_read", session_id=session.id, wait_seconds=10)
+        assert (done["turn"]["status"], bench.made) == ("completed", ["write"])
