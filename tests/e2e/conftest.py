@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -88,41 +90,37 @@ class Host:
 Serve = Callable[..., AbstractAsyncContextManager[Host]]
 
 
+@asynccontextmanager
+async def hosted(
+    state_root: Path,
+    *flags: str,
+    program: Sequence[str] = ("-m", "meerkat_mcp"),
+    stderr: Any = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+) -> AsyncGenerator[Host]:
+    """A server process on the realm `den`, with the host that started it; `program` is what Python runs."""
+    words = [sys.executable, *program, "serve", "--realm", "den", "--state-root", str(state_root), *flags]
+    process = await anyio.open_process(words, stderr=stderr, env=env)
+    try:
+        async with anyio.create_task_group() as tasks:
+            host = Host(process)
+            tasks.start_soon(host.listen)
+            client = {"name": "test", "version": "1"}
+            await host.ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client})
+            await host.send("notifications/initialized", {}, notify=True)
+            yield host
+            tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
+
+
 @pytest.fixture
 def serve(tmp_path) -> Serve:
-    """Each call starts one more server process on the same realm; `program` is what Python runs, if not just that."""
-
-    @asynccontextmanager
-    async def start(*flags: str, program: Sequence[str] = ("-m", "meerkat_mcp")) -> AsyncGenerator[Host]:
-        command = [
-            sys.executable,
-            *program,
-            "serve",
-            "--realm",
-            "den",
-            "--state-root",
-            str(tmp_path),
-            *flags,
-        ]
-        process = await anyio.open_process(command, stderr=subprocess.DEVNULL)
-        try:
-            async with anyio.create_task_group() as tasks:
-                host = Host(process)
-                tasks.start_soon(host.listen)
-                client = {"name": "test", "version": "1"}
-                await host.ask(
-                    "initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
-                )
-                await host.send("notifications/initialized", {}, notify=True)
-                yield host
-                tasks.cancel_scope.cancel()
-        finally:
-            with anyio.CancelScope(shield=True):
-                if process.returncode is None:
-                    process.kill()
-                await process.aclose()
-
-    return start
+    """Each call starts one more server process on the same realm."""
+    return partial(hosted, tmp_path)
 
 
 @pytest.fixture

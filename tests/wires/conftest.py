@@ -1,14 +1,12 @@
 """The fake vendors, a lane for each test, and realms and server processes that are led to them."""
 
 import os
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 import pytest
-from e2e.conftest import Host
+from e2e.conftest import Host, hosted
 from vendors.script import Turn
 from vendors.server import Server, lane
 from wires.talk import GOOD, WIRES, Spoken, config
@@ -106,35 +104,8 @@ def serve(tmp_path) -> Serve:
 
     @asynccontextmanager
     async def start(*flags: str, **variables: str) -> AsyncGenerator[Host]:
-        command = [
-            sys.executable,
-            "-m",
-            "meerkat_mcp",
-            "serve",
-            "--realm",
-            "den",
-            "--state-root",
-            str(tmp_path / "state"),
-        ]
         with (tmp_path / "stderr").open("ab") as stderr:
-            process = await anyio.open_process(
-                [*command, *flags], stderr=stderr, stdout=subprocess.PIPE, env=os.environ | variables
-            )
-        try:
-            async with anyio.create_task_group() as tasks:
-                host = Host(process)
-                tasks.start_soon(host.listen)
-                client = {"name": "test", "version": "1"}
-                await host.ask(
-                    "initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
-                )
-                await host.send("notifications/initialized", {}, notify=True)
+            async with hosted(tmp_path / "state", *flags, stderr=stderr, env=os.environ | variables) as host:
                 yield host
-                tasks.cancel_scope.cancel()
-        finally:
-            with anyio.CancelScope(shield=True):
-                if process.returncode is None:
-                    process.kill()
-                await process.aclose()
 
     return start
