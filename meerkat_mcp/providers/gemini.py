@@ -4,7 +4,6 @@ The SDK builds the request, signs it and understands refusals. Its own reader of
 piece and loses what it does not know, so the events are read from the response it hands out.
 """
 
-import json
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
-from pydantic_core import from_json
 
 from meerkat_mcp.domain.errors import MeerkatError
-from meerkat_mcp.domain.messages import JsonObject, StopReason, Usage, legible
-from meerkat_mcp.providers import gemini_history, wire
+from meerkat_mcp.domain.messages import JsonObject, StopReason, Usage
+from meerkat_mcp.providers import gemini_history, sse, wire
 from meerkat_mcp.providers.base import Access, Model, ModelRequest, Part, Reply
 from meerkat_mcp.providers.catalog import priced
 from meerkat_mcp.providers.gemini_steps import Steps
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     import httpx2
 
 API_VERSION = "v1"
-DRAIN_S = 0.5
 MODELS_PAGE = 1000
 
 _STOPS: Mapping[str, StopReason] = {
@@ -69,12 +66,12 @@ class GeminiProvider:
             create = (await self._client()).aio.interactions.with_streaming_response.create
             async with create(model=request.model, stream=True, extra_body=body) as response:
                 self._check(response)
-                async with aclosing(_events(response.http_response)) as events:
+                async with aclosing(sse.events(response.http_response, self.name)) as events:
                     async for event in events:
                         for part in self._parts(steps, event):
                             yield part
                         if steps.final is not None:
-                            await _drain(events)
+                            await sse.drain(events)
         except Exception as exc:
             ours = self._failure(exc)
             if ours is None:
@@ -272,50 +269,6 @@ class _Line:
 
     async def aclose(self) -> None:
         """Nothing here is ours to close."""
-
-
-async def _events(response: "httpx2.Response") -> AsyncGenerator[JsonObject]:
-    """The events of a stream (the HTML standard, §9.2). Their names and ids are of no interest."""
-    data: list[bytes] = []
-    rest: list[bytes] = []
-    async with aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            first, *lines = chunk.split(b"\n")
-            rest.append(first)
-            for following in lines:
-                line = b"".join(rest).removesuffix(b"\r")
-                rest = [following]
-                if line.startswith(b"data:"):
-                    data.append(line[5:])
-                elif not line and data:
-                    event, data = b"\n".join(data).strip(), []
-                    if event != b"[DONE]":
-                        yield _object(event)
-
-
-def _object(event: bytes) -> JsonObject:
-    """The JSON object of an event, one that can be kept.
-
-    Raises:
-        json.JSONDecodeError: it is none: no JSON, no object, half a character, NaN, nested too deep.
-    """
-    try:
-        value = from_json(event, allow_inf_nan=False)
-    except ValueError as exc:
-        raise json.JSONDecodeError(str(exc), "", 0) from exc
-    if not isinstance(value, dict) or not legible(event):
-        raise json.JSONDecodeError("not an object that can be kept", "", 0)
-    return cast(JsonObject, value)
-
-
-async def _drain(events: AsyncGenerator[JsonObject]) -> None:
-    """Read what follows the last event of interest, so that the connection can be used again."""
-    with anyio.move_on_after(DRAIN_S):
-        try:
-            async for _ in events:
-                pass
-        except Exception:
-            pass  # the reply is complete, whatever happens to the line now
 
 
 def _seconds(duration: Any) -> float | None:

@@ -6,7 +6,10 @@ They differ in what they leave out. Nothing here relies on an id, an index, usag
 import json
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, cast
+
+import anyio
 
 from meerkat_mcp.domain.messages import (
     AssistantMessage,
@@ -23,6 +26,8 @@ from meerkat_mcp.providers import openai_schemas, wire
 from meerkat_mcp.providers.base import Access, ArgsPiece, Model, ModelRequest, Part, Piece, Reply, Whole
 from meerkat_mcp.providers.catalog import priced
 from meerkat_mcp.providers.openai_client import number, one_of
+
+REST_S = 5.0
 
 PARAMS: Mapping[str, client.Rule] = {
     "temperature": number(0, 2),
@@ -43,6 +48,7 @@ PARAMS: Mapping[str, client.Rule] = {
 """What `provider_params` may hold. `extra_body` is for what only one server knows."""
 
 _OURS = frozenset({"model", "messages", "tools", "stream", "stream_options"})
+_OF_A_CALL = frozenset({"index", "id", "type", "function"})
 _REASONING_KEYS = ("reasoning_content", "reasoning")
 _STOPS: Mapping[str, StopReason] = {"length": "length", "content_filter": "refusal"}
 _ABILITIES = {"tools": "tools", "reasoning": "reasoning", "structured_outputs": "structured_output"}
@@ -68,12 +74,12 @@ class ChatProvider:
                     yield part
                 if answer.ended:
                     break
-            for chunk in await client.rest(chunks) if answer.ended else ():
+            for chunk in await _rest(chunks) if answer.ended else ():
                 for part in answer.parts(chunk):
                     yield part
             for part in answer.last_parts():
                 yield part
-        reply = answer.reply()
+            reply = answer.reply()
         usage = await priced(self.name, reply.model or request.model, reply.usage)
         yield reply.model_copy(update={"usage": usage})
 
@@ -198,36 +204,37 @@ class _Answer:
         """Whether the server said why it stopped. What may follow is usage."""
         return bool(self._finish)
 
-    def parts(self, chunk: Any) -> Iterator[Part]:
+    def parts(self, chunk: JsonObject) -> Iterator[Part]:
         """What a chunk says.
 
         Raises:
-            MeerkatError: it is none.
+            MeerkatError: it says that the reply failed.
+            LookupError, TypeError, AttributeError, ValueError: it is not as it should be.
         """
-        if not hasattr(chunk, "model_extra"):
-            raise wire.failure("malformed", self._provider, "the stream is garbled (a chunk is no object)")
-        self._id = getattr(chunk, "id", None) or self._id
-        self._model = getattr(chunk, "model", None) or self._model
-        self._usage = getattr(chunk, "usage", None) or self._usage
-        choices: list[Any] = getattr(chunk, "choices", None) or []
+        if error := chunk.get("error"):
+            if self.ended:
+                return  # it takes nothing from an answer that is there
+            raise client.told_by(self._provider, error)
+        self._id = str(chunk.get("id") or self._id)
+        self._model = str(chunk.get("model") or self._model)
+        self._usage = chunk.get("usage") or self._usage
+        choices: list[JsonObject] = chunk.get("choices") or []
         for choice in choices[:1]:
-            if (delta := getattr(choice, "delta", None)) is not None:
-                yield from self._delta(delta)
-            self._finish = getattr(choice, "finish_reason", None) or self._finish
+            yield from self._delta(choice.get("delta") or {})
+            self._finish = str(choice.get("finish_reason") or self._finish)
 
-    def _delta(self, delta: Any) -> Iterator[Part]:
-        extra: JsonObject = delta.model_extra or {}
-        key = next((key for key in _REASONING_KEYS if isinstance(extra.get(key), str) and extra[key]), None)
+    def _delta(self, delta: JsonObject) -> Iterator[Part]:
+        key = next((key for key in _REASONING_KEYS if isinstance(delta.get(key), str) and delta[key]), None)
         if key is not None:
             self._reasoning_key = key
-            yield from self._write("reasoning", extra[key])
-        if refusal := getattr(delta, "refusal", None):
+            yield from self._write("reasoning", delta[key])
+        if refusal := delta.get("refusal"):
             self._refused = True
             yield from self._write("text", refusal)
-        if content := getattr(delta, "content", None):
+        if content := delta.get("content"):
             yield from self._write("text", content)
-        calls: list[Any] = getattr(delta, "tool_calls", None) or []
-        for piece in calls:
+        pieces: list[JsonObject] = delta.get("tool_calls") or []
+        for piece in pieces:
             yield from self._finished()
             yield from self._called(piece)
 
@@ -244,17 +251,16 @@ class _Answer:
             yield Whole(kind=self._kind, text=self._block)
         self._block = ""
 
-    def _called(self, piece: Any) -> Iterator[ArgsPiece]:
+    def _called(self, piece: JsonObject) -> Iterator[ArgsPiece]:
         """Put a piece of a call to the call that it belongs to."""
-        function = getattr(piece, "function", None)
-        name = getattr(function, "name", None) or ""
-        written = getattr(function, "arguments", None) or ""
+        function: JsonObject = piece.get("function") or {}
+        name, written = str(function.get("name") or ""), function.get("arguments") or ""
         if not isinstance(written, str):
             written = json.dumps(written, ensure_ascii=False)
-        index = getattr(piece, "index", None)
+        index, server_id = piece.get("index"), str(piece.get("id") or "")
         call = self._by_index.get(index) if index is not None else self._calls[-1] if self._calls else None
-        if call is None or _begins_another(call, index, getattr(piece, "id", None) or "", name, written):
-            call = self._new_call(getattr(piece, "id", None) or "", piece.model_extra or {})
+        if call is None or _begins_another(call, index, server_id, name, written):
+            call = self._new_call(server_id, {key: piece[key] for key in piece if key not in _OF_A_CALL})
             if index is not None:
                 self._by_index[index] = call
         call.name = call.name or name
@@ -319,6 +325,18 @@ class _Answer:
         return (message,)
 
 
+async def _rest(chunks: AsyncGenerator[JsonObject]) -> list[JsonObject]:
+    """What follows an answer's end: usage, on some servers, and the end of the body, which frees the connection.
+
+    It is not waited for long, and what fails there takes nothing from the answer.
+    """
+    found: list[JsonObject] = []
+    with anyio.move_on_after(REST_S), suppress(Exception):
+        async for chunk in chunks:
+            found += [chunk]
+    return found
+
+
 def _begins_another(call: _Call, index: int | None, server_id: str, name: str, written: str) -> bool:
     """Whether a piece begins a call of its own, where the server gives several calls one index, or gives none."""
     if server_id and call.server_id and server_id != call.server_id:
@@ -331,7 +349,7 @@ def _begins_another(call: _Call, index: int | None, server_id: str, name: str, w
 
 def _usage(said: Any) -> Usage:
     """The usage. A router may know what it cost."""
-    cost: Any = getattr(said, "cost", None)
+    cost: Any = cast(JsonObject, said).get("cost") if isinstance(said, dict) else None
     cached = client.count(said, "prompt_tokens_details", "cached_tokens")
     return Usage(
         input_tokens=client.count(said, "prompt_tokens"),

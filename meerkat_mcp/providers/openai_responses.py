@@ -16,7 +16,7 @@ from meerkat_mcp.domain.messages import (
     UserMessage,
 )
 from meerkat_mcp.providers import openai_client as client
-from meerkat_mcp.providers import openai_schemas, wire
+from meerkat_mcp.providers import openai_schemas, sse, wire
 from meerkat_mcp.providers.base import Access, ArgsPiece, Model, ModelRequest, Part, Piece, Reply, Whole
 from meerkat_mcp.providers.catalog import priced
 from meerkat_mcp.providers.openai_client import one_of
@@ -64,7 +64,7 @@ class ResponsesProvider:
 
     def __init__(self, access: Access, http: wire.Http, *, name: str = "openai") -> None:
         self.name = name
-        self._server = client.Server(access, http, name, part=lambda sdk_client: sdk_client.responses, warm=_warm)
+        self._server = client.Server(access, http, name, part=lambda sdk_client: sdk_client.responses)
 
     async def reply(self, request: ModelRequest) -> AsyncGenerator[Part]:
         """See `Provider.reply`."""
@@ -75,23 +75,15 @@ class ResponsesProvider:
                 for part in answer.parts(event):
                     yield part
                 if answer.ended:
-                    await client.rest(events)
+                    await sse.drain(events)
                     break
-        reply = answer.reply()
+            reply = answer.reply()
         usage = await priced(self.name, reply.model or request.model, reply.usage)
         yield reply.model_copy(update={"usage": usage})
 
     async def models(self) -> tuple[Model, ...]:
         """See `Provider.models`; OpenAI's list has nothing but names."""
         return tuple(Model(model=entry.id, provider=self.name) for entry in await self._server.models())
-
-
-def _warm(sdk: Any) -> None:
-    """Let the SDK build what it reads events with: 0.4 s, as soon as one event is not quite as the SDK describes it."""
-    fields = {"event": sdk.types.responses.ResponseStreamEvent}
-    probe: Any = type("Probe", (sdk.BaseModel,), {"__annotations__": fields, "__module__": __name__})
-    for kind in ("response.output_item.done", "response.completed"):
-        probe.construct(event={"type": kind, "item": {"type": "message"}, "response": {"output": [{}]}})
 
 
 # ── the request ──
@@ -194,54 +186,57 @@ class _Answer:
         self._items: list[JsonObject] = []
         self._calls: dict[int, tuple[str, str]] = {}
         self._refusal = ""
-        self._response: Any = None
+        self._response: JsonObject | None = None
 
     @property
     def ended(self) -> bool:
         """Whether the terminal event was among the events."""
         return self._response is not None
 
-    def parts(self, event: Any) -> Iterator[Part]:
+    def parts(self, event: JsonObject) -> Iterator[Part]:
         """What an event says.
 
         Raises:
             MeerkatError: it says that the reply failed.
+            LookupError, TypeError, AttributeError, ValueError: it is not as it should be.
         """
-        kind = event.type
+        if error := event.get("error"):
+            raise client.told_by(self._provider, error)
+        kind = str(event.get("type"))
         if kind in _PIECES:
-            if event.delta:
-                yield Piece(kind=_PIECES[kind], text=event.delta)
+            if delta := event.get("delta"):
+                yield Piece(kind=_PIECES[kind], text=delta)
         elif kind in _WHOLES:
             yield from self._whole(kind, event)
         elif kind == "response.output_item.added":
-            if event.item.type == "function_call":
-                self._calls[event.output_index] = (event.item.call_id, event.item.name)
+            if event["item"].get("type") == "function_call":
+                self._calls[event["output_index"]] = (event["item"]["call_id"], event["item"]["name"])
         elif kind == "response.function_call_arguments.delta":
-            tool_use_id, tool_name = self._calls[event.output_index]
-            if event.delta:
-                yield ArgsPiece(tool_use_id=tool_use_id, tool_name=tool_name, text=event.delta)
+            tool_use_id, tool_name = self._calls[event["output_index"]]
+            if delta := event.get("delta"):
+                yield ArgsPiece(tool_use_id=tool_use_id, tool_name=tool_name, text=delta)
         elif kind == "response.output_item.done":
-            yield from self._done(event.item)
+            yield from self._done(_without_nulls(event["item"]))
         elif kind in ("response.completed", "response.incomplete"):
-            self._response = event.response
+            self._response = dict(event["response"])
         elif kind == "response.failed":
-            error = event.response.error
-            raise client.told(self._provider, error and error.code, error.message if error else "the response failed")
+            error = event["response"].get("error") or {"message": "the response failed"}
+            raise client.told(self._provider, error.get("code"), error.get("message"))
         elif kind == "error":
-            raise client.told(self._provider, event.code, event.message)
+            raise client.told(self._provider, event.get("code"), event.get("message"))
 
-    def _whole(self, kind: str, event: Any) -> Iterator[Whole]:
-        text = event.refusal if kind == "response.refusal.done" else event.text
-        if kind == "response.refusal.done":
+    def _whole(self, kind: str, event: JsonObject) -> Iterator[Whole]:
+        text = event.get("refusal" if kind == "response.refusal.done" else "text")
+        if text and kind == "response.refusal.done":
             self._refusal += text
         if text:
             yield Whole(kind=_WHOLES[kind], text=text)
 
-    def _done(self, item: Any) -> Iterator[ToolCall]:
-        self._items.append(item.to_dict(exclude_none=True, warnings=False))
-        if item.type == "function_call":
-            args, malformed = wire.arguments(item.arguments)
-            yield ToolCall(tool_use_id=item.call_id, tool_name=item.name, args=args, malformed=malformed)
+    def _done(self, item: JsonObject) -> Iterator[ToolCall]:
+        self._items.append(item)
+        if item.get("type") == "function_call":
+            args, malformed = wire.arguments(item.get("arguments", ""))
+            yield ToolCall(tool_use_id=item["call_id"], tool_name=item["name"], args=args, malformed=malformed)
 
     def reply(self) -> Reply:
         """How it ended."""
@@ -251,21 +246,30 @@ class _Answer:
         stop_reason, detail = self._stopped(response)
         return Reply(
             stop_reason=stop_reason,
-            usage=_usage(response.usage),
+            usage=_usage(response.get("usage")),
             items=_replayable(self._items),
-            model=response.model or "",
-            response_id=response.id or "",
+            model=response.get("model") or "",
+            response_id=response.get("id") or "",
             detail=detail,
         )
 
-    def _stopped(self, response: Any) -> tuple[StopReason, str]:
-        if response.status == "incomplete":
-            reason = str(response.incomplete_details and response.incomplete_details.reason)
+    def _stopped(self, response: JsonObject) -> tuple[StopReason, str]:
+        if response.get("status") == "incomplete":
+            details: JsonObject = response.get("incomplete_details") or {}
+            reason = str(details.get("reason"))
             stop_reason = "context" if "context" in reason else _INCOMPLETE.get(reason, "length")
             return stop_reason, self._refusal or reason if stop_reason == "refusal" else ""
         if self._refusal:
             return "refusal", self._refusal
         return "tool_calls" if any(item.get("type") == "function_call" for item in self._items) else "end", ""
+
+
+def _without_nulls(value: Any) -> Any:
+    """An item as it may be sent again: the API says null for what is not there, and refuses to hear it."""
+    if isinstance(value, dict):
+        fields = cast(JsonObject, value).items()
+        return {name: _without_nulls(inner) for name, inner in fields if inner is not None}
+    return [_without_nulls(inner) for inner in cast(list[Any], value)] if isinstance(value, list) else value
 
 
 def _replayable(items: list[JsonObject]) -> tuple[JsonObject, ...]:

@@ -331,8 +331,18 @@ async def test_an_answer_of_nothing_is_no_message(talk: Make):
     assert [message["role"] for message in chat.bodies[1]["messages"]] == ["user", "user"]
 
 
-async def test_what_fails_after_the_end_takes_nothing_away(talk: Make):
-    chat = talk(Turn([Text("Hi")], fault=Fault(cut_after=3)))
+@pytest.mark.parametrize(
+    "turn",
+    [
+        Turn([Text("Hi")], fault=Fault(cut_after=3)),
+        raw(chunk({"content": "Hi"}, "stop"), b"data: {nonsense\n\n"),
+        raw(chunk({"content": "Hi"}, "stop"), {"error": {"message": "too late"}}),
+        raw(chunk({"content": "Hi"}, "stop"), b"data: [DONE]\n\n", chunk({"content": " there"})),
+    ],
+    ids=["cut", "garbage", "an error", "more"],
+)
+async def test_what_fails_after_the_end_takes_nothing_away(talk: Make, turn: Turn):
+    chat = talk(turn)
     reply = await chat.say("Hello")
     assert (reply.stop_reason, chat.wholes()) == ("end", ["Hi"])
 

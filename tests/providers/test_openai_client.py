@@ -148,6 +148,29 @@ async def test_half_a_character_cannot_be_sent(talk: Make):
         await talk(TALKING).say("\ud800")
 
 
+async def test_one_connection_serves_reply_after_reply(talk: Make, http: Http):
+    connected: list[str] = []
+
+    async def trace(event: str, info: Any) -> None:
+        if event == "connection.connect_tcp.complete":
+            connected.append(event)
+
+    async def watch(request: httpx2.Request) -> None:
+        request.extensions["trace"] = trace
+
+    (await http.client()).event_hooks = {"request": [watch]}
+    chat = talk(TALKING, faulty(status=500), faulty(error_after=4), TALKING, TALKING)
+    await chat.say("Hello")
+    with pytest.raises(ProviderUnavailable):
+        await chat.say("Hello")
+    assert len(connected) == 1
+    with pytest.raises(ProviderUnavailable):
+        await chat.say("Hello")  # what else this one would say is not waited for
+    for _ in range(2):
+        await chat.say("Hello")
+    assert len(connected) == 2
+
+
 # ── every exception ──
 
 

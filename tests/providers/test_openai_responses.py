@@ -138,6 +138,22 @@ async def test_an_item_keeps_what_the_sdk_does_not_know_and_its_phase(talk: Make
     assert chat.bodies[1]["input"][1] == reply.items[0]
 
 
+async def test_what_an_item_says_is_not_there_does_not_go_back(talk: Make):
+    source = {"type": "url_citation", "url": "u", "title": None}
+    content = {"type": "output_text", "text": "Hi", "annotations": [source], "logprobs": None}
+    said = {"type": "message", "id": "m", "role": "assistant", "phase": None, "content": [content]}
+    sealed = {"type": "reasoning", "id": "r", "summary": [], "content": None, "encrypted_content": "e", "status": None}
+    chat = talk(raw(done(sealed), done(said), completed()), Turn([Text("Bye")]))
+    await chat.say("Hello")
+    chat.server.fake.lenient(chat.lane)
+    await chat.say("Bye")
+    assert chat.bodies[1]["input"][1:-1] == [
+        {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "e"},
+        {"type": "message", "id": "m", "role": "assistant"}
+        | {"content": [{"type": "output_text", "text": "Hi", "annotations": [{"type": "url_citation", "url": "u"}]}]},
+    ]
+
+
 async def test_items_that_cannot_be_sent_again_are_not_kept(talk: Make):
     reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}
     sealed = {**reasoning, "encrypted_content": "abc"}
@@ -206,6 +222,26 @@ async def test_a_failed_response_is_an_error(talk: Make, error: Any, raised: typ
     assert caught.value.facts["kind"] == kind
 
 
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"type": "error", "code": "server_error", "message": "oops"}, "server"),
+        ({"type": "error", "code": "rate_limit_exceeded", "message": "slow"}, "rate_limit"),
+        ({"type": "error", "code": "invalid_prompt", "message": "no"}, "bad_request"),
+        ({"type": "error", "code": None, "message": "oops", "param": None}, "server"),
+        ({"type": "error", "code": 503, "message": "busy"}, "overloaded"),
+        ({"type": "error"}, "server"),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, "overloaded"),
+        ({"error": {"code": "insufficient_quota", "message": "no credit"}}, "quota"),
+    ],
+    ids=str,
+)
+async def test_an_error_in_the_stream_is_ours(talk: Make, event: JsonObject, kind: str):
+    with pytest.raises((ProviderRejected, ProviderUnavailable)) as caught:
+        await talk(raw(event, completed())).say("Hello")
+    assert caught.value.facts["kind"] == kind
+
+
 async def test_what_follows_the_last_event_is_not_looked_at(talk: Make):
     reply = await talk(raw(completed(), b"data: {not json}\n\n")).say("Hello")
     assert (reply.stop_reason, reply.response_id) == ("end", "resp_9")
@@ -216,6 +252,8 @@ async def test_events_that_lack_what_they_need_are_a_garbled_stream(talk: Make):
         {"type": "response.function_call_arguments.delta", "output_index": 7, "delta": "x"},
         {"type": "response.output_item.done"},
         {"type": "response.output_text.delta", "delta": {"a": 1}},
+        {"type": "response.completed", "response": "fine"},
+        completed(model=5),
     ):
         with pytest.raises(ProviderUnavailable) as caught:
             await talk(raw(event, completed())).say("Hello")
