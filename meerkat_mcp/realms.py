@@ -18,6 +18,7 @@ from typing import Any, cast
 import anyio
 from pydantic import ValidationError
 
+from meerkat_mcp import telemetry
 from meerkat_mcp.domain import config as configs
 from meerkat_mcp.domain.config import Versioned
 from meerkat_mcp.domain.errors import Corrupt, InvalidRequest, RealmNotFound, StoreUnavailable
@@ -197,6 +198,7 @@ async def open_realm(
     clock = clock or SystemClock()
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    telemetry.record_content(environment(telemetry.CONTENT_VARIABLE))
     manifest = _materialize(choice, clock, must_exist=must_exist)
     store = await _open_store(manifest, choice.folder, clock)
     raised: Exception | None = None

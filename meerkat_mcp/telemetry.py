@@ -1,8 +1,8 @@
 """What OpenTelemetry sees of a turn: a span each for the turn, its model calls and its tools; tokens and times.
 
 The names are those of the GenAI conventions (semantic-conventions-genai 0.1), still in development: they stand here
-and nowhere else. What was said, by whomever, is never recorded. Without a provider of OpenTelemetry all of this does
-nothing, in a few microseconds.
+and nowhere else. What was said, by whomever, is not recorded, unless an operator asks for it (`record_content`).
+Without a provider of OpenTelemetry all of this does nothing, in a few microseconds.
 
     with chat(session_id=..., provider="openai", model="gpt-6.1-sol", max_tokens=1000) as span:
         ...
@@ -12,11 +12,12 @@ A span is the parent of those that begin inside it, also in tasks that are start
 open over the `yield` of a generator: the one who reads there would be inside too.
 """
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from opentelemetry import context, metrics, trace
@@ -25,8 +26,21 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from meerkat_mcp.domain.errors import MeerkatError
-from meerkat_mcp.domain.messages import StopReason, Usage
+from meerkat_mcp.domain.messages import (
+    AssistantMessage,
+    JsonObject,
+    Message,
+    StopReason,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
 from meerkat_mcp.domain.version import VERSION
+
+CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+"""What OpenTelemetry's own instrumentations of models call the wish to record what was said."""
+CONTENT_CHARS_MAX = 200_000
 
 AGENT = "meerkat"
 CANCELLED = "cancelled"
@@ -84,6 +98,15 @@ _tracer = trace.get_tracer("meerkat_mcp", VERSION)
 _instruments = Instruments(metrics.get_meter("meerkat_mcp", VERSION))
 
 
+_records_content = False
+
+
+def record_content(wanted: str | None) -> None:
+    """Record what was said from now on, in every span of this process, if the variable's value asks for it."""
+    global _records_content
+    _records_content = (wanted or "").strip().lower() in ("true", "1", "span_only", "span_and_event")
+
+
 class Span:
     """Something under way. An exception that leaves the `with` is how it failed; its text stays out of the span."""
 
@@ -117,6 +140,16 @@ class Span:
         self._error_type = error_type
         self._set({"error.type": error_type})
         self._span.set_status(StatusCode.ERROR)
+
+    def called(self, args: JsonObject, result: str) -> None:
+        """What a tool was called with, and what it answered: recorded only when that is asked for."""
+        if _records_content and self._span.is_recording():
+            self._tell("gen_ai.tool.call.arguments", args)
+            self._tell("gen_ai.tool.call.result", result)
+
+    def _tell(self, name: str, content: Any) -> None:
+        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+        self._span.set_attribute(name, text[:CONTENT_CHARS_MAX])
 
     def _set(self, attributes: dict[str, AttributeValue]) -> None:
         self._attributes |= attributes
@@ -158,6 +191,15 @@ class ModelCall(Span):
         }
         self._set(said | {name: value for name, value in optional.items() if value})
         self._count(usage)
+
+    def said(self, system: str, messages: Sequence[Message], text: str, calls: Sequence[ToolCall]) -> None:
+        """What the model was asked, and what it said: recorded only when that is asked for. Pictures never are."""
+        if not _records_content or not self._span.is_recording():
+            return
+        if system:
+            self._tell("gen_ai.system_instructions", [{"type": "text", "content": system}])
+        self._tell("gen_ai.input.messages", [_told(message) for message in messages])
+        self._tell("gen_ai.output.messages", [{"role": "assistant", "parts": _parts(text, calls)}])
 
     def failed(self, error_type: str) -> None:
         """As of every span; a reply that was expected and did not come ends by `error`."""
@@ -221,6 +263,27 @@ def error_type_of(exc: BaseException) -> str:
     if isinstance(exc, MeerkatError):
         return str(exc.facts.get("kind") or exc.code)
     return type(exc).__qualname__ if isinstance(exc, Exception) else CANCELLED
+
+
+def _told(message: Message) -> JsonObject:
+    match message:
+        case UserMessage():
+            return {"role": "user", "parts": _parts(message.text, ())}
+        case AssistantMessage():
+            return {"role": "assistant", "parts": _parts(message.text, message.tool_calls)}
+        case ToolMessage():
+            answers = [
+                {"type": "tool_call_response", "id": result.tool_use_id, "response": result.content}
+                for result in message.results
+            ]
+            return {"role": "tool", "parts": answers}
+
+
+def _parts(text: str, calls: Sequence[ToolCall]) -> list[JsonObject]:
+    said: list[JsonObject] = [{"type": "text", "content": text}] if text else []
+    return said + [
+        {"type": "tool_call", "id": call.tool_use_id, "name": call.tool_name, "arguments": call.args} for call in calls
+    ]
 
 
 @lru_cache(maxsize=64)

@@ -1,9 +1,11 @@
-"""What OpenTelemetry gets to see, by its own SDK: spans, their attributes and family, measurements; and no content."""
+"""What OpenTelemetry gets to see, by its own SDK: spans, their attributes and family, and no content unasked."""
 
+import json
 import subprocess
 import sys
 import timeit
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,10 +18,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
+from words import WEATHER, resume, run
 
 from meerkat_mcp import telemetry
 from meerkat_mcp.domain.errors import ProviderRejected, ProviderUnavailable, StoreUnavailable
-from meerkat_mcp.domain.messages import StopReason, Usage
+from meerkat_mcp.domain.messages import StopReason, ToolResult, Usage
+from meerkat_mcp.realms import choose, open_realm
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +48,10 @@ class Seen:
     @property
     def spans(self) -> dict[str, ReadableSpan]:
         return {span.name: span for span in self._exporter.get_finished_spans()}
+
+    @property
+    def all(self) -> Sequence[ReadableSpan]:
+        return self._exporter.get_finished_spans()
 
     @property
     def span(self) -> ReadableSpan:
@@ -397,3 +405,55 @@ assert (span.name, span.instrumentation_scope.name) == ("execute_tool now", "mee
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+# ── content, when an operator asks for it ──
+
+PROMPT = '[[call weather {"city": "Oslo"}]]'
+
+
+async def talked(tmp_path: Path) -> None:
+    """A session with a call of its caller's tool, and one turn more."""
+    async with open_realm(choose("den", backend="memory", state_root=tmp_path)) as realm:
+        started, _ = await run(realm, PROMPT, tools=(WEATHER,), system_prompt="Be brief.")
+        await resume(realm, started.session_id, tool_results=[ToolResult(tool_use_id="call_1_1", content="rain")])
+
+
+async def test_nothing_that_was_said_is_in_a_span_unless_it_is_asked_for(seen: Seen, tmp_path: Path):
+    await talked(tmp_path)
+    told = "".join(str(span.attributes) for span in seen.all)
+    assert not [word for word in ("Oslo", "brief", "rain") if word in told]
+
+
+async def test_an_operator_can_have_it_recorded(seen: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(telemetry.CONTENT_VARIABLE, "true")
+    monkeypatch.setattr(telemetry, "_records_content", False)
+    await talked(tmp_path)
+    first, second = (span.attributes for span in seen.all if span.name == "chat demo")
+    assert json.loads(first["gen_ai.system_instructions"]) == [{"type": "text", "content": "Be brief."}]
+    call = {"type": "tool_call", "id": "call_1_1", "name": "weather", "arguments": {"city": "Oslo"}}
+    assert json.loads(first["gen_ai.output.messages"]) == [{"role": "assistant", "parts": [call]}]
+    assert json.loads(second["gen_ai.input.messages"]) == [
+        {"role": "user", "parts": [{"type": "text", "content": PROMPT}]},
+        {"role": "assistant", "parts": [call]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_1_1", "response": "rain"}]},
+    ]
+
+
+def test_a_tools_arguments_and_result_are_content_too(seen: Seen, monkeypatch: pytest.MonkeyPatch):
+    with tool() as span:
+        span.called({"zone": "CET"}, "noon")
+    monkeypatch.setattr(telemetry, "_records_content", True)
+    with tool() as span:
+        span.called({"zone": "CET"}, "noon")
+    silent, telling = (span.attributes for span in seen.all)
+    assert "gen_ai.tool.call.arguments" not in silent
+    assert json.loads(telling["gen_ai.tool.call.arguments"]) == {"zone": "CET"}
+    assert telling["gen_ai.tool.call.result"] == "noon"
+
+
+@pytest.mark.parametrize(("value", "records"), [(None, False), ("false", False), ("true", True), ("SPAN_ONLY", True)])
+def test_only_a_clear_wish_records_content(monkeypatch: pytest.MonkeyPatch, value: str | None, records: bool):
+    monkeypatch.setattr(telemetry, "_records_content", not records)
+    telemetry.record_content(value)
+    assert telemetry._records_content is records

@@ -76,6 +76,7 @@ async def ask(
                 attempt += 1
         reply = answer.reply
         span.replied(reply.model, reply.response_id, reply.stop_reason, reply.usage)
+        span.said(request.system_prompt, request.messages, answer.text, answer.calls)
     say(
         e.StepCompleted(
             step=step.number,

@@ -113,6 +113,7 @@ class Calling:
             server = tool.server if tool is not None else ""
             with telemetry.execute_tool(tool_name=call.tool_name, tool_use_id=call.tool_use_id, server=server) as span:
                 output = await self._toolbox.call(call.tool_name, call.args)
+                span.called(call.args, output.content)
                 if output.is_error:
                     span.failed("tool_error")
             self._say(
