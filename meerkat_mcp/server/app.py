@@ -19,10 +19,14 @@ from meerkat_mcp.server.stream_tools import StreamTools
 from meerkat_mcp.server.surface import SurfaceTool
 from meerkat_mcp.server.trust import Trust
 
-INSTRUCTIONS = """Durable agent sessions. meerkat_run starts an agent with its own model and history; it works on
-its own and answers. Keep the session_id: meerkat_resume continues the session at any time, from anywhere, and it
-remembers. A turn that takes long returns status `running`; wait for it with meerkat_read and wait_seconds. Errors
-are JSON with a code and a hint that says what to do."""
+INSTRUCTIONS = (
+    "Durable agent sessions. meerkat_run starts an agent with its own model and history; it works on its own and "
+    "answers. Keep the session_id: meerkat_resume continues the session at any time, from anywhere, and it remembers. "
+    "A turn that takes long returns status `running`; wait for it with meerkat_read and wait_seconds. One that returns "
+    "`waiting` needs tool_results from you, or approvals from the user. Errors are JSON with a code and a hint "
+    "that says what to do."
+)
+"""One line: a host may show its model only the first one."""
 
 
 class SurfaceServer(MCPServer[Any]):

@@ -335,3 +335,8 @@ async def test_a_client_that_waits_is_told_that_the_turn_lives_though_text_flows
         return  # in one process there is no token, so nobody is known to listen
     assert len(heard) > 2
     assert heard == sorted(set(heard))
+
+
+async def test_the_instructions_are_one_line_since_a_host_may_show_only_the_first(host):
+    assert "\n" not in host.client.instructions
+    assert host.client.instructions.startswith("Durable agent sessions.")
