@@ -242,7 +242,9 @@ def _add_settings(how: Any) -> None:
         help="an MCP server whose tools the agent has: one of the realm's config, or JSON or @FILE with command or url",
     )
     servers.add_argument("--no-mcp-servers", action="store_true", help="none, not even those of the config")
-    how.add_argument("--permission-mode", choices=_MODES, help="which of their tools run: what reads; after a yes; all")
+    how.add_argument(
+        "--permission-mode", choices=_MODES, help="readonly: only what reads; ask: others after a yes; auto: all"
+    )
 
 
 def _add_session(commands: Commands, common: ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from meerkat_mcp.domain.config import Config
 from meerkat_mcp.domain.errors import RealmNotFound
 from meerkat_mcp.providers.base import Model
 from meerkat_mcp.realms import open_providers
-from meerkat_mcp.sessions.providers import Providers
+from meerkat_mcp.sessions.providers import Choice, Providers
 
 _MILLION, _THOUSAND = 1_000_000, 1000
 
@@ -22,10 +22,10 @@ async def models(args: Namespace) -> int:
         with display.waiting("asking the providers …"):
             found = await providers.catalog(config, args.provider)
         known = await providers.about(config)
-    chosen = (default.provider, default.model)
+    chosen = (default.server or default.provider, default.model)
     about = [row | _key_variable(row, config) for row in known if _is_meant(row, args.provider)]
     if args.json:
-        shown = [_view(model, is_default=(model.provider, model.model) == chosen) for model in found]
+        shown = [_view(model, is_default=(model.server or model.provider, model.model) == chosen) for model in found]
         named = {"default_model": default.model, "default_provider": default.server or default.provider}
         display.say_json({"models": shown, **named, "default_reason": reason, "providers": about})
         return 0
@@ -33,9 +33,7 @@ async def models(args: Namespace) -> int:
     display.say()
     display.table(("PROVIDER", "KEY"), [(row["provider"], _key(row)) for row in about])
     display.say()
-    display.say(
-        f"A session that names no model gets {default.model} of {default.server or default.provider}: {reason}."
-    )
+    display.say(f"A session that names no model gets {_whose(default)}: {reason}.")
     return 0
 
 
@@ -57,12 +55,12 @@ def _tell_models(found: Sequence[Model], default: tuple[str, str]) -> None:
         [
             (
                 model.model,
-                model.provider,
+                model.server or model.provider,
                 _count(model.context_tokens),
                 _count(model.output_tokens_max),
                 _price(model.input_usd),
                 _price(model.output_usd),
-                "default" if (model.provider, model.model) == default else "",
+                "default" if (model.server or model.provider, model.model) == default else "",
             )
             for model in found
         ],
@@ -104,3 +102,8 @@ def _count(tokens: int | None) -> str:
 
 def _price(usd: float | None) -> str:
     return "" if usd is None else f"{usd:.2f}" if usd >= 0.1 or usd == 0 else f"{usd:.3g}"
+
+
+def _whose(choice: Choice) -> str:
+    provider = choice.server or choice.provider
+    return choice.model if choice.model == provider else f"{choice.model} of {provider}"

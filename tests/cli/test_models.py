@@ -18,7 +18,7 @@ def test_without_any_key_the_demo_is_the_default_and_says_why(meerkat: Commands)
     assert [line.split()[:2] for line in lines if line.endswith(" default")] == [["demo", "demo"]]
     assert "anthropic  ANTHROPIC_API_KEY is not set" in lines
     assert "demo       needs none" in lines
-    assert lines[-1].startswith("A session that names no model gets demo of demo: ")
+    assert lines[-1].startswith("A session that names no model gets demo: ")
     assert not meerkat.state_root.exists()
 
 
