@@ -68,7 +68,7 @@ def test_a_self_hosted_server_is_listed_by_its_name(meerkat: Commands) -> None:
     locked = {"base_url": "http://127.0.0.1:9/v1", "models": ["glm-9"], "api_key_env": "LOCKED_KEY"}
     meerkat("config", "set", "--json", json.dumps({"self_hosted": {"local": local, "locked": locked}}))
     done = meerkat("models", "--provider", "local")
-    assert "qwen-9  self_hosted  32.8k" in done.stdout
+    assert "qwen-9  local     32.8k" in done.stdout
     assert "local     needs none" in done.stdout
     assert "default" in done.stdout.splitlines()[1]
     everything = meerkat("models", "--provider", "self_hosted").stdout
