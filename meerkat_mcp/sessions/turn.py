@@ -96,6 +96,7 @@ class TurnRun:
 
     async def _steps(self, calling: Calling, session: Session) -> e.Event:
         """Step after step until one of them ends the turn. A turn that was resumed makes its approved calls first."""
+        self._writing.check(session)  # a wish to interrupt that was there before `heed` looked
         await self._remember(session)
         if self._turn.kind == "compaction":
             return await self._compaction(session)

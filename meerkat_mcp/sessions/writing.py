@@ -61,6 +61,12 @@ class Writing:
                         scope.cancel()
                         return
 
+    def check(self, session: Session) -> None:
+        """Whether the turn may go on. Raises Stopped, Lost."""
+        self._own(session)
+        if session.state == "stopping":
+            raise Stopped
+
     async def flush(self) -> Session:
         """The session when everything said so far is recorded.
 
@@ -110,9 +116,7 @@ class Writing:
 
     async def _write(self, drafts: Sequence[e.Event]) -> Session:
         def decide(session: Session) -> Sequence[e.Event]:
-            self._own(session)
-            if session.state == "stopping":
-                raise Stopped
+            self.check(session)
             return self._ours(session, drafts)
 
         return await self._journal.record(self._session_id, decide)
