@@ -7,6 +7,7 @@ the answers and the state that we gave it, which the SDK seals.
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -25,6 +26,9 @@ from meerkat_mcp.sessions.decisions import Approval
 MODERN = "2026-07-28"
 ARGS_CHARS_MAX = 2_000
 """Of a call's arguments, in a question: a person reads it. The whole call is in the log."""
+
+_TURNS_TEXT = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that have text shown in another order than it is: a person says yes to what they read."""
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +130,7 @@ def _question(call: ToolCall) -> ElicitRequest:
 
 
 def _wording(call: ToolCall) -> str:
-    args = json.dumps(call.args, ensure_ascii=False)
+    args = _TURNS_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(call.args, ensure_ascii=False))
     shown = args if len(args) <= ARGS_CHARS_MAX else f"{args[:ARGS_CHARS_MAX]} … ({len(args)} characters)"
     return f"The agent wants to call {call.tool_name} with {shown}"
 

@@ -439,3 +439,11 @@ async def test_a_call_that_is_given_up_while_a_person_thinks_leaves_the_turn_wai
         )
         done = await host.ok("meerkat_read", session_id=session.id, wait_seconds=10)
         assert (done["turn"]["status"], bench.made) == ("completed", ["write"])
+
+
+async def test_a_person_reads_a_call_in_the_order_in_which_it_is(open_host):
+    person = Person(DECLINED)
+    async with open_host(person=person) as host:
+        await staged(host)
+        await host.run('[[call write {"to": "\u202etxt.a\u202c é"}]]')
+        assert person.asked == ['The agent wants to call write with {"to": "\\u202etxt.a\\u202c é"}']
