@@ -306,6 +306,7 @@ FIELDS: dict[str, str] = {
     "TurnResult.pending_tool_calls": "Answer all of them with meerkat_resume.",
     "TurnResult.pending_approvals": "Tools that need a yes: `responses` of meerkat_resume, or "
     "`meerkat-mcp session approve`.",
+    "TurnResult.hint": "What a turn that waits waits for, and how to bring it.",
     "TurnResult.steps": "Model calls of this turn.",
     "TurnResult.tool_calls": "Tool calls of this turn that were answered.",
     "TurnResult.usage": "Of this turn.",

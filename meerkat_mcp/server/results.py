@@ -55,6 +55,7 @@ class TurnResult(BaseModel):
     structured_output: Any = None
     pending_tool_calls: list[PendingCall] | None = None
     pending_approvals: list[PendingCall] | None = None
+    hint: str | None = None
     steps: int = 0
     tool_calls: int = 0
     usage: Usage = Usage()
@@ -272,6 +273,7 @@ def turn_result(
         text=shown,
         pending_tool_calls=[PendingCall.of(call) for call in outcome.pending] or None,
         pending_approvals=[PendingCall.of(call) for call in outcome.approvals] or None,
+        hint=_what_to_do(session, realm_id, outcome),
         warnings=list(outcome.warnings) or None,
     )
     if end < len(outcome.text):
@@ -281,6 +283,16 @@ def turn_result(
         cut = "structured_output is longer than max_chars; read it as text with meerkat_read"
         result.warnings = [*(result.warnings or ()), cut]
     return result
+
+
+def _what_to_do(session: Session, realm_id: str, outcome: TurnOutcome) -> str | None:
+    """How a turn that waits goes on, for a model that has not read our pages."""
+    if outcome.approvals:
+        command = f"meerkat-mcp session approve --realm {realm_id} {session.id}"
+        return f"The user has to allow pending_approvals: {command}. You may deny them with meerkat_resume (responses)."
+    if outcome.pending:
+        return "Bring the results of all pending_tool_calls with meerkat_resume (tool_results)."
+    return None
 
 
 _PLAIN = {

@@ -447,3 +447,13 @@ async def test_a_person_reads_a_call_in_the_order_in_which_it_is(open_host):
         await staged(host)
         await host.run('[[call write {"to": "\u202etxt.a\u202c é"}]]')
         assert person.asked == ['The agent wants to call write with {"to": "\\u202etxt.a\\u202c é"}']
+
+
+async def test_a_result_that_waits_says_how_it_goes_on(open_host):
+    async with open_host() as host:
+        await staged(host)
+        waiting = await host.run(WRITE)
+        assert f"meerkat-mcp session approve --realm den {waiting['session_id']}" in waiting["hint"]
+        calls = await host.run("[[call weather]]", tools=[WEATHER])
+        assert "tool_results" in calls["hint"]
+        assert "hint" not in await host.run("hi")
