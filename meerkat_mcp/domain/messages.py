@@ -62,6 +62,11 @@ class ToolCall(Value):
     malformed: str | None = None
 
 
+def without(calls: tuple[ToolCall, ...], tool_use_id: str) -> tuple[ToolCall, ...]:
+    """The calls but for this one."""
+    return tuple(call for call in calls if call.tool_use_id != tool_use_id)
+
+
 Block = Annotated[Text | Reasoning | ToolCall, Field(discriminator="kind")]
 
 

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest, NotWaiting, SessionArchived, SessionBusy
-from meerkat_mcp.domain.messages import StopReason, ToolCall, Usage, Value
+from meerkat_mcp.domain.messages import StopReason, ToolCall, Usage, Value, without
 from meerkat_mcp.domain.settings import Settings
 
 State = Literal["new", "idle", "running", "stopping", "waiting", "archived"]
@@ -223,9 +223,7 @@ def _changes(session: Session, event: e.Event) -> dict[str, object]:
             return _step_adds(session, event)
         case e.ApprovalResolved():
             assert session.turn is not None, "the table lets it come only within a turn"
-            return {
-                "turn": _at(session.turn, event, {"approvals": _without(session.turn.approvals, event.tool_use_id)})
-            }
+            return {"turn": _at(session.turn, event, {"approvals": without(session.turn.approvals, event.tool_use_id)})}
         case (
             e.StepStarted()
             | e.TextDelta()
@@ -339,16 +337,12 @@ def _step_adds(
                 change["summaries"] = turn.summaries + 1
             added: dict[str, object] = {"steps": session.steps + 1, "usage": session.usage + event.usage}
         case e.ToolExecutionCompleted():
-            change = {"tool_calls": turn.tool_calls + 1, "pending": _without(turn.pending, event.tool_use_id)}
+            change = {"tool_calls": turn.tool_calls + 1, "pending": without(turn.pending, event.tool_use_id)}
             return {"turn": _at(turn, event, change), "tool_calls": session.tool_calls + 1}
         case e.OutputRejected():
             change, added = {}, {}
     said = turn.kind == "prompt" and not (isinstance(event, e.StepCompleted) and event.purpose == "summary")
     return added | {"turn": _at(turn, event, change), "messages": session.messages + said}
-
-
-def _without(calls: tuple[ToolCall, ...], tool_use_id: str) -> tuple[ToolCall, ...]:
-    return tuple(call for call in calls if call.tool_use_id != tool_use_id)
 
 
 def _at(turn: Turn, event: e.Event, change: Mapping[str, object]) -> Turn:

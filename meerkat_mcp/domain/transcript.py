@@ -19,6 +19,7 @@ from meerkat_mcp.domain.messages import (
     Usage,
     UserMessage,
     Value,
+    without,
 )
 from meerkat_mcp.domain.session import TurnStatus
 
@@ -251,9 +252,9 @@ def outcome(turn_id: str, log: Iterable[e.Event]) -> TurnOutcome:
                 usage, steps, stop = usage + event.usage, steps + 1, stop if aside else event.stop_reason
             case e.ToolExecutionCompleted():
                 tool_calls += 1
-                facts["pending"] = _without(facts.get("pending", ()), event.tool_use_id)
+                facts["pending"] = without(facts.get("pending", ()), event.tool_use_id)
             case e.ApprovalResolved():
-                facts["approvals"] = _without(facts.get("approvals", ()), event.tool_use_id)
+                facts["approvals"] = without(facts.get("approvals", ()), event.tool_use_id)
             case e.ToolServerFailed():
                 warnings.append(f"tool server {event.server}: {event.message}")
             case e.CompactionFailed():
@@ -263,10 +264,6 @@ def outcome(turn_id: str, log: Iterable[e.Event]) -> TurnOutcome:
     facts.setdefault("stop_reason", stop)
     facts["warnings"] = tuple(dict.fromkeys(warnings))
     return TurnOutcome(text="".join(texts + pieces), usage=usage, steps=steps, tool_calls=tool_calls, **facts)
-
-
-def _without(calls: tuple[ToolCall, ...], tool_use_id: str) -> tuple[ToolCall, ...]:
-    return tuple(call for call in calls if call.tool_use_id != tool_use_id)
 
 
 def _ending(event: e.Event) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class AnthropicProvider:
         if request.output_schema is not None:
             form = params.output_format(request.model, request.output_schema, sdk.transform_schema)
             if form is None:
-                system = "\n\n".join(filter(None, [system, params.instruction(request.output_schema)]))
+                system = wire.told_schema(system, request.output_schema)
             else:
                 body["output_config"] = body.get("output_config", {}) | {"format": form}
         said = history.messages(request.messages, self.name, request.model)

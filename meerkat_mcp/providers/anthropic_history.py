@@ -33,7 +33,7 @@ def messages(conversation: tuple[Message, ...], provider: str, model: str) -> li
             case UserMessage():
                 _say(said, "user", [_text(message.text)] if message.text.strip() else [])
             case AssistantMessage():
-                native = bool(message.items) and (message.provider, message.model) == (provider, model)
+                native = wire.verbatim(message, provider, model)
                 for call in message.tool_calls:
                     ids[call.tool_use_id] = call.tool_use_id if native else _free(call.tool_use_id, taken)
                     taken.add(ids[call.tool_use_id])

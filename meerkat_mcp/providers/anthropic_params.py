@@ -1,7 +1,6 @@
 """What a model's name, provider_params and an output schema make of a request to Anthropic."""
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, cast
@@ -147,11 +146,6 @@ def output_format(model: str, schema: JsonObject, transform: Callable[[JsonObjec
         return {"type": "json_schema", "schema": transform(schema)}
     except Exception:  # it stops at what it does not expect in many ways, all of which mean no
         return None
-
-
-def instruction(schema: JsonObject) -> str:
-    """What to tell the model when its answer cannot be bound to the schema."""
-    return f"Answer with nothing but JSON that fits this JSON Schema:\n{json.dumps(schema, ensure_ascii=False)}"
 
 
 _OPEN = ("allOf", "definitions", "patternProperties", "prefixItems", "$dynamicRef", "$id", "$anchor")

@@ -106,21 +106,11 @@ def _tool(tool: ToolDefinition, names: Names) -> JsonObject:
 # ── the conversation ──
 
 
-def _own(message: Message, model: str, provider: str) -> bool:
-    """Whether the message is of this very model, so that its items go back verbatim."""
-    return (
-        isinstance(message, AssistantMessage)
-        and message.provider == provider
-        and message.model == model
-        and bool(message.items)
-    )
-
-
 def _unpaused(request: ModelRequest, provider: str) -> tuple[tuple[Message, ...], str]:
     """The messages to send, and the token of a reply that paused: it goes on from what it was first asked."""
     messages, token = request.messages, ""
-    while messages and isinstance(last := messages[-1], AssistantMessage) and _own(last, request.model, provider):
-        if last.items[-1].get("type") != CONTINUATION:
+    while messages and isinstance(last := messages[-1], AssistantMessage):
+        if not wire.verbatim(last, provider, request.model) or last.items[-1].get("type") != CONTINUATION:
             break
         token = token or str(last.items[-1]["continuation_token"])
         messages = messages[:-1]
@@ -134,7 +124,7 @@ def _steps(messages: Sequence[Message], model: str, names: Names, provider: str)
         if isinstance(message, UserMessage):
             yield {"type": "user_input", "content": [_text(message.text)]}
         elif isinstance(message, AssistantMessage):
-            own = _own(message, model, provider)
+            own = wire.verbatim(message, provider, model)
             for call in message.tool_calls:
                 sent = call.tool_use_id if own else wire.call_id(call.tool_use_id)
                 calls[call.tool_use_id] = sent, names.sent(call.tool_name)

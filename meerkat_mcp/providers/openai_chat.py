@@ -100,7 +100,7 @@ def _body(request: ModelRequest, provider: str, *, instructs: bool) -> JsonObjec
         "stream_options": {"include_usage": True},
     }
     if schema is not None and instructs:
-        system_prompt = client.told_schema(system_prompt, schema)
+        system_prompt = wire.told_schema(system_prompt, schema)
     elif schema is not None:
         answer = {"name": "answer", "schema": schema, "strict": openai_schemas.strict(schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": answer}
@@ -123,7 +123,7 @@ def _messages(request: ModelRequest, provider: str) -> Iterator[JsonObject]:
         match message:
             case UserMessage():
                 yield {"role": "user", "content": message.text}
-            case AssistantMessage() if client.verbatim(message, provider, request):
+            case AssistantMessage() if wire.verbatim(message, provider, request.model):
                 yield from message.items
             case AssistantMessage() if message.text or message.tool_calls:
                 calls = [

@@ -5,7 +5,6 @@ every piece, and a third of a second once an event is not quite as it knows them
 """
 
 import difflib
-import json
 import math
 import re
 import ssl
@@ -277,19 +276,17 @@ def check_params(provider: str, params: JsonObject, rules: Mapping[str, Rule]) -
 # ── conversations ──
 
 
-def verbatim(message: AssistantMessage, provider: str, request: ModelRequest) -> bool:
-    """Whether a step goes back as the provider's own items: it is of this provider and of this model."""
-    return bool(message.items) and message.provider == provider and message.model == request.model
-
-
 def call_ids(request: ModelRequest, provider: str) -> dict[str, str]:
     """Under which id each call goes out, and so its result: its own in verbatim items, elsewhere a safe form of it."""
-    return {
-        call.tool_use_id: call.tool_use_id if verbatim(message, provider, request) else wire.call_id(call.tool_use_id)
-        for message in request.messages
-        if isinstance(message, AssistantMessage)
-        for call in message.tool_calls
-    }
+    ids: dict[str, str] = {}
+    for message in request.messages:
+        if isinstance(message, AssistantMessage):
+            own = wire.verbatim(message, provider, request.model)
+            ids |= {
+                call.tool_use_id: call.tool_use_id if own else wire.call_id(call.tool_use_id)
+                for call in message.tool_calls
+            }
+    return ids
 
 
 def content_of(result: ToolResult) -> str:
@@ -306,12 +303,6 @@ def function_of(tool: ToolDefinition) -> JsonObject:
 def function_name(name: str) -> str:
     """A tool's name in a form that is taken back, also when a model made it up."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "_"
-
-
-def told_schema(system_prompt: str, schema: JsonObject) -> str:
-    """The system prompt for a server that cannot be held to a schema: it is asked to keep to it."""
-    asked = f"Answer with nothing but JSON that fits this JSON Schema:\n{json.dumps(schema, ensure_ascii=False)}"
-    return f"{system_prompt}\n\n{asked}" if system_prompt else asked
 
 
 def count(usage: Any, *path: str) -> int:

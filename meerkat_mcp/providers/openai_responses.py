@@ -97,7 +97,7 @@ def _body(request: ModelRequest, provider: str) -> JsonObject:
         strict = openai_schemas.strict(schema)
         text["format"] = {"type": "json_schema", "name": "answer", "schema": schema, "strict": strict}
     elif schema is not None:  # the wire takes no other
-        instructions = client.told_schema(instructions, schema)
+        instructions = wire.told_schema(instructions, schema)
     body: JsonObject = {
         "model": request.model,
         "instructions": instructions,
@@ -149,7 +149,7 @@ def _input(request: ModelRequest, provider: str) -> Iterator[JsonObject]:
         match message:
             case UserMessage():
                 yield {"role": "user", "content": message.text}
-            case AssistantMessage() if client.verbatim(message, provider, request):
+            case AssistantMessage() if wire.verbatim(message, provider, request.model):
                 yield from message.items
             case AssistantMessage():
                 if message.text:

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from meerkat_mcp.domain.errors import MeerkatError, ProviderRejected, ProviderUnauthenticated, ProviderUnavailable
-from meerkat_mcp.domain.messages import JsonObject, legible
+from meerkat_mcp.domain.messages import AssistantMessage, JsonObject, legible
 
 if TYPE_CHECKING:
     import httpx2
@@ -221,6 +221,17 @@ async def load(module: str) -> Any:
     if module not in _loaded:
         _loaded[module] = await anyio.to_thread.run_sync(importlib.import_module, module)
     return _loaded[module]
+
+
+def verbatim(message: AssistantMessage, provider: str, model: str) -> bool:
+    """Whether a reply goes back as the provider's own items: it is of this provider and of this model."""
+    return bool(message.items) and (message.provider, message.model) == (provider, model)
+
+
+def told_schema(system_prompt: str, schema: JsonObject) -> str:
+    """The system prompt for a model whose answer cannot be bound to a schema: it is asked to keep to it."""
+    asked = f"Answer with nothing but JSON that fits this JSON Schema:\n{json.dumps(schema, ensure_ascii=False)}"
+    return f"{system_prompt}\n\n{asked}" if system_prompt else asked
 
 
 class Http:

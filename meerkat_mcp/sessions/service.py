@@ -77,7 +77,7 @@ class Sessions:
         Raises:
             ModelUnknown, SchemaInvalid, LimitExceeded, IdempotencyConflict.
         """
-        config = await self._checked(prompt, settings, settings.permission_mode)
+        config, planned = await self._checked(prompt, settings, settings.permission_mode)
         session_id, turn_id = self.journal.clock.new_id(), self.journal.clock.new_id() if prompt else None
         labels = dict(labels or {})
         asked = digest(["run", prompt, settings, title, labels])
@@ -98,7 +98,7 @@ class Sessions:
             except BaseException:
                 place.free()
                 raise
-            self.turns.start(session, plan(settings, config, self.providers), place, then=self._go_on)
+            self.turns.start(session, planned, place, then=self._go_on)
         return Started(session_id, turn_id)
 
     async def resume(
@@ -129,7 +129,7 @@ class Sessions:
         if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
             return before
         session = await self.settled(session_id)
-        config = await self._checked(prompt, session.settings.changed(**changes), changes.get("permission_mode"))
+        config, _ = await self._checked(prompt, session.settings.changed(**changes), changes.get("permission_mode"))
 
         def changing(current: Session) -> list[e.Event]:  # of the session as it is by then: others may change it too
             settings = current.settings.changed(**changes)
@@ -168,13 +168,13 @@ class Sessions:
             SessionBusy, SessionArchived, BudgetExhausted, LimitExceeded, InvalidRequest (nothing was said yet).
         """
         session = await self.settled(session_id)
-        config = await self._checked("", session.settings)
+        config, planned = await self._checked("", session.settings)
         if not await replaceable(self.journal, session, config.compaction):
             raise InvalidRequest(
                 f"Session {session_id} has no history to compact, or nothing since it was compacted.",
                 session_id=session_id,
             )
-        plan(session.settings, config, self.providers).summarising()
+        planned.summarising()
         turn_id = self.journal.clock.new_id()
 
         def decide(current: Session) -> Sequence[e.Event]:
@@ -257,11 +257,12 @@ class Sessions:
 
     # ── admission ──
 
-    async def _checked(self, prompt: str, settings: Settings, mode: PermissionMode | None = None) -> Config:
+    async def _checked(
+        self, prompt: str, settings: Settings, mode: PermissionMode | None = None
+    ) -> tuple[Config, Plan]:
         config = await self.config()
         check(prompt, settings, mode, config)
-        plan(settings, config, self.providers)
-        return config
+        return config, plan(settings, config, self.providers)
 
     async def _admit(
         self, session_id: str, decide: Decision, config: Config, turn_id: str, claim: Claim | None = None

@@ -130,7 +130,7 @@ class TurnRun:
 
     async def _ask(self, session: Session, tools: tuple[ToolDefinition, ...]) -> Answer:
         """One model call, said as it goes; what came of it. The disk is not waited for: what is said gets there."""
-        plan, (step, left) = self._plan, self._next_step(session)
+        plan, (step, max_tokens) = self._plan, self._next_step(session)
         request = ModelRequest(
             model=plan.answering.model,
             session_id=self._session_id,
@@ -139,7 +139,7 @@ class TurnRun:
             messages=self._transcript.messages(),
             tools=tools,
             output_schema=plan.output_schema,
-            max_tokens=plan.max_tokens if left is None else max(1, min(plan.max_tokens, left)),
+            max_tokens=max_tokens,
         )
         return await ask(plan.answering, request, Step(step), plan.retry, self._journal.clock, self._say)
 
@@ -151,11 +151,13 @@ class TurnRun:
                 hint="Use a model with a known price (meerkat_models_catalog), or a budget in tokens.",
             )
 
-    def _next_step(self, session: Session) -> tuple[int, int | None]:
-        """The number of the next step, and how many tokens of the budget are left for it."""
+    def _next_step(self, session: Session) -> tuple[int, int]:
+        """The number of the next step, and how long its reply may be: what the budget leaves of `max_tokens`."""
         assert session.turn is not None, "the turn is ours"
-        budget = self._plan.budget.max_tokens
-        return session.turn.steps + 1, None if budget is None else budget - session.usage.total_tokens
+        most, budget = self._plan.max_tokens, self._plan.budget.max_tokens
+        if budget is not None:
+            most = max(1, min(most, budget - session.usage.total_tokens))
+        return session.turn.steps + 1, most
 
     async def _called(self, calling: Calling, calls: Sequence[ToolCall]) -> e.Event | None:
         """What tool calls make of the turn; None: all were answered here, and the model is asked again."""
@@ -256,7 +258,6 @@ class TurnRun:
             await self._summarise(session, at, silent=True)
         except MeerkatError as exc:
             self._say(e.CompactionFailed(error=exc.as_dict()))
-            self._context_tokens = 0  # not again before the next step says how long it is
 
     async def _compaction(self, session: Session) -> e.Event:
         """The turn that was asked for it: its answer is the summary."""
@@ -268,8 +269,8 @@ class TurnRun:
     async def _summarise(self, session: Session, at: int, *, silent: bool) -> e.TurnLimitReached | None:
         """Have the first `at` messages replaced by a summary. Raises what `ask` does, and when nothing was written."""
         plan, placed = self._plan, self._transcript.placed
-        (step, left), who = self._next_step(session), plan.summarising()
-        request = self._summary_request(compaction.request_text(placed[:at]), who, left)
+        (step, max_tokens), who = self._next_step(session), plan.summarising()
+        request = self._summary_request(compaction.request_text(placed[:at]), who, max_tokens)
         answer = await ask(who, request, Step(step, "summary", silent), plan.retry, self._journal.clock, self._say)
         if answer.reply.stop_reason == "length" and not silent:
             used = answer.reply.usage.output_tokens
@@ -285,7 +286,7 @@ class TurnRun:
         )
         return None
 
-    def _summary_request(self, text: str, who: Answering, tokens_left: int | None) -> ModelRequest:
+    def _summary_request(self, text: str, who: Answering, max_tokens: int) -> ModelRequest:
         plan = self._plan
         ours = who.provider.name == plan.answering.provider.name
         return ModelRequest(
@@ -293,5 +294,5 @@ class TurnRun:
             session_id=self._session_id,
             provider_params=plan.provider_params if ours else {},
             messages=(UserMessage(text=text),),
-            max_tokens=plan.max_tokens if tokens_left is None else max(1, min(plan.max_tokens, tokens_left)),
+            max_tokens=max_tokens,
         )
