@@ -5,8 +5,8 @@ piece and loses what it does not know, so the events are read from the response 
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -62,7 +62,7 @@ class GeminiProvider:
         names = gemini_history.Names(request.tools)
         body = gemini_history.body(request, names, self.name)
         steps = Steps(names)
-        try:
+        with self._failures():
             create = (await self._client()).aio.interactions.with_streaming_response.create
             async with create(model=request.model, stream=True, extra_body=body) as response:
                 self._check(response)
@@ -72,23 +72,13 @@ class GeminiProvider:
                             yield part
                         if steps.final is not None:
                             await sse.drain(events)
-        except Exception as exc:
-            ours = self._failure(exc)
-            if ours is None:
-                raise
-            raise ours from exc
         yield await self._reply(request, steps)
 
     async def models(self) -> tuple[Model, ...]:
         """What the vendor lists now, of models that write text; see `Provider.models`."""
-        try:
+        with self._failures():
             client = await self._client()
             listed = [model async for model in await client.aio.models.list(config={"page_size": MODELS_PAGE})]
-        except Exception as exc:
-            ours = self._failure(exc)
-            if ours is None:
-                raise
-            raise ours from exc
         return tuple(self._model(model) for model in listed if _writes_text(model))
 
     def _model(self, listed: Any) -> Model:
@@ -188,6 +178,17 @@ class GeminiProvider:
         return said or "Gemini failed the interaction and did not say why."
 
     # ── errors ──
+
+    @contextmanager
+    def _failures(self) -> Generator[None]:
+        """Whatever the SDK, the network or a garbled stream raises within becomes an error of ours."""
+        try:
+            yield
+        except Exception as exc:
+            ours = self._failure(exc)
+            if ours is None:
+                raise
+            raise ours from exc
 
     def _told(self, error: Any, status: int | None = None, headers: Mapping[str, str] | None = None) -> MeerkatError:
         """Our error for one in Google's own words: a message, a status or a code, details."""
