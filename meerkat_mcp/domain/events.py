@@ -44,13 +44,14 @@ class Fork(Value):
 
 
 class Fact(Value):
-    """The envelope that every event carries."""
+    """The envelope that every event carries. `principal` is who asked for it, where callers are known by name."""
 
     event_id: str = ""
     seq: int = 0
     session_id: str = ""
     turn_id: str | None = None
     timestamp_ms: int = 0
+    principal: str | None = None
 
 
 class SessionCreated(Fact):

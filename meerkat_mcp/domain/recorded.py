@@ -34,8 +34,17 @@ class Recorded:
         return self.type in DELTAS
 
 
-def place(draft: E, *, event_id: str, seq: int, session_id: str, turn_id: str | None, timestamp_ms: int) -> E:
-    """The drafted event with its place in the log; a draft that names its own turn keeps it."""
+def place(
+    draft: E,
+    *,
+    event_id: str,
+    seq: int,
+    session_id: str,
+    turn_id: str | None,
+    timestamp_ms: int,
+    principal: str | None = None,
+) -> E:
+    """The drafted event with its place in the log; a draft that names its own turn or principal keeps it."""
     return draft.model_copy(
         update={
             "event_id": event_id,
@@ -43,6 +52,7 @@ def place(draft: E, *, event_id: str, seq: int, session_id: str, turn_id: str | 
             "session_id": session_id,
             "turn_id": draft.turn_id or turn_id,
             "timestamp_ms": timestamp_ms,
+            "principal": draft.principal or principal,
         }
     )
 

@@ -82,6 +82,7 @@ class Turn(Value):
     kind: Literal["prompt", "compaction"] = "prompt"
     status: TurnStatus = "running"
     owner: e.Owner
+    principal: str | None = None
     started_ms: int
     resumed_ms: int
     ended_ms: int | None = None
@@ -108,11 +109,13 @@ class Queued(Value):
 class Session(Value):
     """The small facts about a session. Its messages stay in the log.
 
-    `messages` counts what was said, prompts and replies; `busy_ms` is the time turns have worked; `compacted_seq` is
-    where the last compaction's summary ends and what the model sees in full begins.
+    `principal` is who began it, where callers are known by name. `messages` counts what was said, prompts and replies;
+    `busy_ms` is the time turns have worked; `compacted_seq` is where the last compaction's summary ends and what the
+    model sees in full begins.
     """
 
     id: str
+    principal: str | None = None
     seq: int = 0
     state: State = "new"
     settings: Settings = Settings()
@@ -197,6 +200,7 @@ def _changes(session: Session, event: e.Event) -> dict[str, object]:
                 "labels": event.labels,
                 "created_ms": event.timestamp_ms,
                 "forked_from": event.forked_from,
+                "principal": event.principal,
             }
         case e.SettingsChanged():
             given = {"settings": event.settings, "title": event.title, "labels": event.labels}
@@ -253,6 +257,7 @@ def _turn_moves(
             turn_id=event.turn_id,
             kind=event.kind,
             owner=event.owner,
+            principal=event.principal,
             started_ms=now,
             resumed_ms=now,
             first_seq=event.seq,

@@ -8,12 +8,22 @@ from typing import Any
 from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
-from mcp.types import INVALID_PARAMS, CallToolResult, InputRequiredResult
+from mcp.types import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    CallToolResult,
+    InputRequiredResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+)
 
 from meerkat_mcp.domain.version import VERSION
 from meerkat_mcp.realms import Realm
+from meerkat_mcp.server.callers import caller_of
 from meerkat_mcp.server.realm_tools import RealmTools
+from meerkat_mcp.server.scopes import RUN, TOOL_SCOPES, needed
 from meerkat_mcp.server.session_tools import SessionTools
 from meerkat_mcp.server.stream_tools import StreamTools
 from meerkat_mcp.server.surface import SurfaceTool
@@ -30,7 +40,18 @@ INSTRUCTIONS = (
 
 
 class SurfaceServer(MCPServer[Any]):
-    """The SDK's server, with the specification's answer to an unknown tool."""
+    """The SDK's server, with the specification's answer to an unknown tool, and for callers who may not do all."""
+
+    async def _handle_list_tools(
+        self, ctx: ServerRequestContext[Any], params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        """Every tool, to every caller; one that this caller may not use says so."""
+        listed = await super()._handle_list_tools(ctx, params)
+        scopes = caller_of(ctx.request).scopes
+        for tool in listed.tools:
+            if TOOL_SCOPES.get(tool.name, RUN) not in scopes:
+                tool.description = f"Not for this caller: needs the scope {TOOL_SCOPES[tool.name]}. {tool.description}"
+        return listed
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -39,6 +60,18 @@ class SurfaceServer(MCPServer[Any]):
         if self._tool_manager.get_tool(name) is None:
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name[:100]}")
         return await super().call_tool(name, arguments, context)
+
+
+async def only_what_is_allowed(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Refuse a message whose sender lacks the scope for it. HTTP says so before, as 403; this is the last door.
+
+    Raises:
+        MCPError: -32600 with the scope that is needed.
+    """
+    scope = needed(ctx.method, ctx.params)
+    if scope is not None and scope not in caller_of(ctx.request).scopes:
+        raise MCPError(code=INVALID_REQUEST, message=f"This needs the scope {scope}.", data={"scope": scope})
+    return await call_next(ctx)
 
 
 def surface(realm: Realm, *, trust_caller: bool = False, expose_paths: bool = False) -> list[SurfaceTool]:
@@ -63,7 +96,8 @@ def build_server(realm: Realm, *, trust_caller: bool = False, expose_paths: bool
         version=VERSION,
         instructions=INSTRUCTIONS,
         tools=list(surface(realm, trust_caller=trust_caller, expose_paths=expose_paths)),
-        cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
+        cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},
+        middleware=[only_what_is_allowed],
         lifespan=_nothing_to_open(),
         log_level="WARNING",
     )

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from meerkat_mcp.domain.errors import InvalidRequest, NotWaiting, ToolResultsMismatch
 from meerkat_mcp.domain.messages import JsonObject, ToolCall
 from meerkat_mcp.realms import Realm
+from meerkat_mcp.server.callers import caller
 from meerkat_mcp.server.surface import InputNeeded
 from meerkat_mcp.sessions.claims import Started
 from meerkat_mcp.sessions.decisions import Approval
@@ -100,16 +101,17 @@ async def answered(realm: Realm, context: Context[Any, Any]) -> Started | None:
     session_id, turn_id = str(state["session_id"]), str(state["turn_id"])
     answers = context.input_responses or {}
     given = [_approval(key, answer) for key, answer in answers.items() if isinstance(answer, ElicitResult)]
-    await decide(realm, session_id, [approval for approval in given if approval is not None])
+    decided = [approval for approval in given if approval is not None]
+    await decide(realm, session_id, decided, by=caller(context).principal)
     return Started(session_id, turn_id)
 
 
-async def decide(realm: Realm, session_id: str, decided: Sequence[Approval]) -> None:
+async def decide(realm: Realm, session_id: str, decided: Sequence[Approval], *, by: str | None) -> None:
     """Record what a person said, if that answers all. Somebody else may have been first: then that counts."""
     if not decided:
         return
     try:
-        await realm.sessions.resume(session_id, approvals=decided, approved_by="elicitation")
+        await realm.sessions.resume(session_id, approvals=decided, approved_by="elicitation", by=by)
     except (NotWaiting, ToolResultsMismatch) as exc:
         log.debug("What a person said was not taken: %s", exc.message)
 

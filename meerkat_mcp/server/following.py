@@ -46,7 +46,7 @@ async def follow(
     return ended
 
 
-async def stop_if_asked(realm: Realm, session_id: str, turn_id: str, on_cancel: str) -> None:
+async def stop_if_asked(realm: Realm, session_id: str, turn_id: str, on_cancel: str, *, by: str | None) -> None:
     """The caller gave its call up: tell the turn to end, unless it said that it should go on.
 
     A turn that waits does no work that could be stopped: what it waits for can still be brought. A host whose patience
@@ -58,7 +58,7 @@ async def stop_if_asked(realm: Realm, session_id: str, turn_id: str, on_cancel: 
         try:
             if (await realm.journal.load(session_id)).state == "waiting":
                 return
-            await realm.sessions.interrupt(session_id, expected_turn_id=turn_id, reason="cancelled", wait_s=0)
+            await realm.sessions.interrupt(session_id, expected_turn_id=turn_id, reason="cancelled", wait_s=0, by=by)
         except MeerkatError:
             return  # it has ended, or its session is gone: nothing is left to stop
 

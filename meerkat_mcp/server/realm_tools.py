@@ -16,6 +16,8 @@ from meerkat_mcp.domain.version import VERSION
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import inputs as i
 from meerkat_mcp.server import results as r
+from meerkat_mcp.server.callers import Caller, caller
+from meerkat_mcp.server.scopes import TOOL_SCOPES
 from meerkat_mcp.server.stdio import transport_name
 from meerkat_mcp.server.surface import SurfaceTool, tool
 from meerkat_mcp.server.trust import Trust
@@ -46,7 +48,7 @@ class RealmTools:
         """
         _check_fields(given)
         if given.session_id is not None:
-            return await self._session_config(given)
+            return await self._session_config(given, caller(context))
         realm, expected = self._realm, given.expected_generation
         match given.action:
             case "get":
@@ -66,6 +68,7 @@ class RealmTools:
         realm = self._realm
         config = await realm.sessions.config()
         model, provider, reason = self._default(config)
+        who = caller(context)
         versions = {"python": platform.python_version(), "mcp": version("mcp"), "pydantic": version("pydantic")}
         return r.Capabilities(
             realm_id=realm.id,
@@ -83,6 +86,12 @@ class RealmTools:
                 "ceiling": config.permissions.ceiling,
                 "caller_may_approve": config.permissions.caller_may_approve,
                 "caller_is_trusted": self._trust.caller,
+            },
+            caller={
+                "principal": who.principal,
+                "scopes": sorted(who.scopes),
+                "own_sessions_only": who.own_only,
+                "denied_tools": [name for name, scope in TOOL_SCOPES.items() if scope not in who.scopes],
             },
             limits=config.limits.model_dump(mode="json"),
             running_turns=realm.turns.running,
@@ -114,9 +123,9 @@ class RealmTools:
             return config.agent.model or "", config.agent.provider or "", f"not usable: {exc.message}"
         return choice.model, choice.server or choice.provider, reason
 
-    async def _session_config(self, given: i.ConfigInput) -> r.ConfigResult:
+    async def _session_config(self, given: i.ConfigInput, who: Caller) -> r.ConfigResult:
         """A session's settings: like the config, with the session's last event as generation."""
-        session_id = await self._realm.reading.resolve(given.session_id or "")
+        session_id = await self._realm.reading.resolve(given.session_id or "", sees=who.sees)
         session = await self._realm.sessions.settled(session_id)
         expected = given.expected_generation
         if given.action != "get":
@@ -136,7 +145,7 @@ class RealmTools:
                 if "model" in changes:
                     changes["provider"] = settings.provider
                 self._trust.check_mode(changes.get("permission_mode"), await self._realm.sessions.config())
-                await self._realm.sessions.resume(session_id, changes=changes)
+                await self._realm.sessions.resume(session_id, changes=changes, by=who.principal)
                 session = await self._realm.sessions.settled(session_id)
         shown = session.settings.model_dump(mode="json", exclude_none=True)
         return self._result(shown, session.seq, session_id=session_id)

@@ -70,6 +70,7 @@ class SessionView(BaseModel):
     """A session in a list. `messages` counts prompts and replies; times are milliseconds since the Unix epoch."""
 
     session_id: str
+    principal: str | None = None
     title: str | None = None
     labels: dict[str, str] | None = None
     state: State
@@ -194,6 +195,7 @@ class Capabilities(BaseModel):
     providers: list[JsonObject]
     tool_servers: list[str]
     permissions: JsonObject
+    caller: JsonObject
     limits: JsonObject
     running_turns: int
     transport: str
@@ -321,6 +323,7 @@ def session_view(session: Session) -> SessionView:
     """A session as a list shows it."""
     return SessionView(
         session_id=session.id,
+        principal=session.principal,
         title=session.title or None,
         labels=session.labels or None,
         state=session.state,

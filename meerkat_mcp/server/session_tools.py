@@ -16,6 +16,7 @@ from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import inputs as i
 from meerkat_mcp.server import results as r
 from meerkat_mcp.server.approving import answered, ask, can_ask, decide
+from meerkat_mcp.server.callers import caller
 from meerkat_mcp.server.following import follow, stop_if_asked
 from meerkat_mcp.server.surface import Rejected, SurfaceTool, tool
 from meerkat_mcp.server.trust import Trust
@@ -58,46 +59,13 @@ class SessionTools:
         turn outlasts wait_seconds, status is `running`: follow it with meerkat_read (wait_seconds) or an event
         stream. Status `waiting`: bring results with meerkat_resume.
         """
-        if (asked := await answered(self._realm, context)) is not None:
-            return await self._followed(asked, given, context)
-        settings = Settings(**given.changes())
-        self._trust.check_servers(settings.mcp_servers)
-        self._trust.check_mode(settings.permission_mode, await self._realm.sessions.config())
-        started = await self._realm.sessions.run(
-            given.prompt,
-            settings,
-            title=given.title or "",
-            labels=given.labels,
-            idempotency_key=given.idempotency_key,
-        )
-        return await self._followed(started, given, context)
+        return await self._followed(await self.start_run(given, context), given, context)
 
     async def meerkat_resume(self, given: i.ResumeInput, context: Context[Any, Any]) -> r.TurnResult:
         """Continue a session: a new prompt, or what a waiting turn waits for (tool_results, responses). It remembers
         its whole history and its settings (those of meerkat_run); what you leave out stays as it was.
         """
-        if (asked := await answered(self._realm, context)) is not None:
-            return await self._followed(asked, given, context)
-        session_id = await self._realm.reading.resolve(given.session_id)
-        defaults = Settings()
-        changes = {name: getattr(defaults, name) for name in given.reset or ()} | given.changes()
-        self._trust.check_servers(changes.get("mcp_servers"))
-        approvals = [response.approval() for response in given.responses or ()]
-        config = await self._realm.sessions.config()
-        self._trust.check_mode(given.permission_mode, config)
-        self._trust.check_approvals(approvals, config.permissions)
-        started = await self._realm.sessions.resume(
-            session_id,
-            given.prompt,
-            changes=changes,
-            title=given.title,
-            labels=given.labels,
-            tool_results=[brought.result() for brought in given.tool_results or ()],
-            approvals=approvals,
-            if_busy=given.if_busy,
-            idempotency_key=given.idempotency_key,
-        )
-        return await self._followed(started, given, context)
+        return await self._followed(await self.start_resume(given, context), given, context)
 
     async def meerkat_sessions(self, given: i.SessionsInput, context: Context[Any, Any]) -> r.SessionList:
         """List sessions, latest activity first."""
@@ -107,6 +75,7 @@ class SessionTools:
             states=states[given.state],  # pyright: ignore[reportArgumentType]  (the keys are the input's literals)
             archived=bool(given.archived),
             query=given.query,
+            principal=caller(context).sees,
         )
         listing = await self._realm.reading.list(selection, cursor=given.cursor, offset=given.offset, limit=given.limit)
         return r.SessionList(
@@ -116,7 +85,7 @@ class SessionTools:
     async def meerkat_read(self, given: i.ReadInput, context: Context[Any, Any]) -> r.ReadResult:
         """A session's state and its latest turn: status, text, usage, pending tool calls."""
         sessions = self._realm.sessions
-        session = await sessions.settled(await self._realm.reading.resolve(given.session_id))
+        session = await sessions.settled(await self._session(given.session_id, context))
         turn_id = given.turn_id or (session.turn.turn_id if session.turn is not None else None)
         if turn_id is not None and given.wait_seconds:
             await follow(self._realm, context, session.id, turn_id, seconds=given.wait_seconds, stream=False)
@@ -130,7 +99,7 @@ class SessionTools:
 
     async def meerkat_history(self, given: i.HistoryInput, context: Context[Any, Any]) -> r.HistoryResult:
         """A session's messages, a page at a time, the newest page first."""
-        session_id = await self._realm.reading.resolve(given.session_id)
+        session_id = await self._session(given.session_id, context)
         history = await self._realm.reading.history(session_id, offset=given.offset, limit=given.limit)
         return r.HistoryResult(
             session_id=session_id,
@@ -144,23 +113,26 @@ class SessionTools:
         """End the running or waiting turn, wherever it runs; returns once it has ended. What it had finished stays.
         Does nothing to an idle session.
         """
-        session_id = await self._realm.reading.resolve(given.session_id)
-        said = await self._realm.sessions.interrupt(session_id, expected_turn_id=given.expected_turn_id)
+        session_id = await self._session(given.session_id, context)
+        by = caller(context).principal
+        said = await self._realm.sessions.interrupt(session_id, expected_turn_id=given.expected_turn_id, by=by)
         return r.InterruptResult(
             session_id=session_id, interrupted=said.interrupted, ended=said.ended, turn_id=said.turn_id
         )
 
     async def meerkat_archive(self, given: i.ArchiveInput, context: Context[Any, Any]) -> r.ArchiveResult:
         """Put a session away, or bring it back. Archived sessions stay readable."""
-        session_id = await self._realm.reading.resolve(given.session_id)
-        shelf = self._realm.shelf
-        session = await (shelf.restore(session_id) if given.restore else shelf.archive(session_id))
+        session_id = await self._session(given.session_id, context)
+        move = self._realm.shelf.restore if given.restore else self._realm.shelf.archive
+        session = await move(session_id, by=caller(context).principal)
         return r.ArchiveResult(session_id=session_id, archived=session.state == "archived")
 
     async def meerkat_fork(self, given: i.ForkInput, context: Context[Any, Any]) -> r.ForkResult:
         """A new session with this one's history, up to a point of your choice."""
-        session_id = await self._realm.reading.resolve(given.session_id)
-        fork = await self._realm.shelf.fork(session_id, at_seq=given.at_seq, title=given.title, labels=given.labels)
+        session_id = await self._session(given.session_id, context)
+        fork = await self._realm.shelf.fork(
+            session_id, at_seq=given.at_seq, title=given.title, labels=given.labels, by=caller(context).principal
+        )
         assert fork.forked_from is not None, "a fork says where it comes from"
         return r.ForkResult(
             session_id=fork.id,
@@ -171,13 +143,13 @@ class SessionTools:
 
     async def meerkat_compact(self, given: i.CompactInput, context: Context[Any, Any]) -> r.CompactResult:
         """Have the model summarise the history; from then on it sees the summary. Nothing is lost from the log."""
-        session_id = await self._realm.reading.resolve(given.session_id)
+        session_id = await self._session(given.session_id, context)
         messages, chars = await self._realm.shelf.compactable(session_id)
         if given.dry_run:
             return r.CompactResult(
                 session_id=session_id, status="preview", messages_replaced=messages, chars_before=chars
             )
-        started = await self._realm.sessions.compact(session_id)
+        started = await self._realm.sessions.compact(session_id, by=caller(context).principal)
         seconds = await self._seconds(given.wait_seconds)
         assert started.turn_id is not None, "a compaction is a turn"
         turn = await self._end(started.session_id, started.turn_id, "interrupt", seconds, context, stream=False)
@@ -197,11 +169,12 @@ class SessionTools:
         if (given.session_id is None) == (given.older_than is None):
             raise InvalidRequest("Give either session_id or older_than.")
         if given.session_id is not None:
-            session_id = await self._realm.reading.resolve(given.session_id, exact=True)
+            session_id = await self._session(given.session_id, context, exact=True)
             doomed: Sequence[Session] = [await self._realm.sessions.settled(session_id)]
             plan_id = session_id
         else:
-            doomed = await self._realm.shelf.archived_before(self._before_ms(given.older_than or ""))
+            before_ms = self._before_ms(given.older_than or "")
+            doomed = await self._realm.shelf.archived_before(before_ms, principal=caller(context).sees)
             named = "\n".join(sorted(f"{session.id}:{session.seq}" for session in doomed))
             plan_id = f"plan-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
         ids = [session.id for session in doomed]
@@ -216,7 +189,60 @@ class SessionTools:
         done = given.confirm is not None
         return r.DeleteResult(deleted=done, session_ids=ids[:100], total=len(ids), confirm=None if done else plan_id)
 
+    # ── starting ──
+
+    async def start_run(self, given: i.RunInput, context: Context[Any, Any]) -> Started:
+        """What meerkat_run begins, not followed. Raises what `Sessions.run` raises, PermissionDenied."""
+        if (asked := await answered(self._realm, context)) is not None:
+            return asked
+        settings = Settings(**given.changes())
+        self._trust.check_servers(settings.mcp_servers)
+        self._trust.check_mode(settings.permission_mode, await self._realm.sessions.config())
+        return await self._realm.sessions.run(
+            given.prompt,
+            settings,
+            title=given.title or "",
+            labels=given.labels,
+            idempotency_key=given.idempotency_key,
+            by=caller(context).principal,
+        )
+
+    async def start_resume(self, given: i.ResumeInput, context: Context[Any, Any]) -> Started:
+        """What meerkat_resume begins, not followed. Raises what `Sessions.resume` raises, PermissionDenied."""
+        if (asked := await answered(self._realm, context)) is not None:
+            return asked
+        session_id = await self._session(given.session_id, context)
+        defaults = Settings()
+        changes = {name: getattr(defaults, name) for name in given.reset or ()} | given.changes()
+        self._trust.check_servers(changes.get("mcp_servers"))
+        approvals = [response.approval() for response in given.responses or ()]
+        config = await self._realm.sessions.config()
+        self._trust.check_mode(given.permission_mode, config)
+        self._trust.check_approvals(approvals, config.permissions)
+        return await self._realm.sessions.resume(
+            session_id,
+            given.prompt,
+            changes=changes,
+            title=given.title,
+            labels=given.labels,
+            tool_results=[brought.result() for brought in given.tool_results or ()],
+            approvals=approvals,
+            if_busy=given.if_busy,
+            idempotency_key=given.idempotency_key,
+            by=caller(context).principal,
+        )
+
     # ── following ──
+
+    async def turn_result(self, session_id: str, turn_id: str, max_chars: int = i.TEXT_CHARS) -> r.TurnResult:
+        """How a turn stands. Raises Rejected when it failed, with where to go on."""
+        result = await self._turn(await self._realm.sessions.settled(session_id), turn_id, max_chars, 0)
+        if result.status == "failed" and result.error is not None:
+            raise Rejected(result.error, session_id, turn_id)
+        return result
+
+    async def _session(self, reference: str, context: Context[Any, Any], *, exact: bool = False) -> str:
+        return await self._realm.reading.resolve(reference, exact=exact, sees=caller(context).sees)
 
     async def _followed(self, started: Started, given: i.TurnInput, context: Context[Any, Any]) -> r.TurnResult:
         if started.turn_id is None:
@@ -249,19 +275,17 @@ class SessionTools:
             while await self._allowed(session_id, turn_id, context):
                 await follow(self._realm, context, session_id, turn_id, seconds=seconds, stream=stream)
         except anyio.get_cancelled_exc_class():
-            await stop_if_asked(self._realm, session_id, turn_id, on_cancel)
+            await stop_if_asked(self._realm, session_id, turn_id, on_cancel, by=caller(context).principal)
             raise
-        result = await self._turn(await self._realm.sessions.settled(session_id), turn_id, max_chars, 0)
-        if result.status == "failed" and result.error is not None:
-            raise Rejected(result.error, session_id, turn_id)
-        return result
+        return await self.turn_result(session_id, turn_id, max_chars)
 
     async def _allowed(self, session_id: str, turn_id: str, context: Context[Any, Any]) -> bool:
         """Whether the turn, which waited for a yes or a no, has it: a person was asked, or somebody was faster."""
         turn = (await self._realm.journal.load(session_id)).turn
         if turn is None or turn.turn_id != turn_id or not turn.approvals or not can_ask(context):
             return False
-        await decide(self._realm, session_id, await ask(context, session_id, turn_id, turn.approvals))
+        said = await ask(context, session_id, turn_id, turn.approvals)
+        await decide(self._realm, session_id, said, by=caller(context).principal)
         now = (await self._realm.journal.load(session_id)).turn
         return now is not None and now.turn_id == turn_id and now.approvals != turn.approvals
 

@@ -11,6 +11,7 @@ from meerkat_mcp.domain.events import EVENT_TYPES, TURN_PAUSES
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import inputs as i
 from meerkat_mcp.server import results as r
+from meerkat_mcp.server.callers import caller
 from meerkat_mcp.server.surface import SurfaceTool, tool
 
 OPENS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
@@ -39,7 +40,7 @@ class StreamTools:
             raise InvalidRequest(
                 f"There are no events of type {', '.join(unknown)}.", hint=f"Known: {', '.join(sorted(EVENT_TYPES))}."
             )
-        session_id = await self._realm.reading.resolve(given.session_id)
+        session_id = await self._realm.reading.resolve(given.session_id, sees=caller(context).sees)
         stream = await self._realm.streams.open(session_id, after_seq=given.after_seq, types=given.types)
         return r.StreamOpened(stream_id=stream.stream_id, session_id=session_id, after_seq=stream.after_seq)
 
@@ -52,6 +53,7 @@ class StreamTools:
             after_seq=given.after_seq,
             events_max=given.max_events,
             timeout_s=given.timeout_ms / 1000,
+            sees=caller(context).sees,
         )
         return r.StreamEvents(
             status=found.status,
@@ -64,4 +66,5 @@ class StreamTools:
 
     async def meerkat_event_stream_close(self, given: i.StreamCloseInput, context: Context[Any, Any]) -> r.StreamClosed:
         """Close a stream; closing it twice is fine."""
-        return r.StreamClosed(stream_id=given.stream_id, closed=await self._realm.streams.close(given.stream_id))
+        closed = await self._realm.streams.close(given.stream_id, sees=caller(context).sees)
+        return r.StreamClosed(stream_id=given.stream_id, closed=closed)

@@ -46,6 +46,11 @@ def same(taken: Claim, asked: str) -> Started:
     return Started(taken.session_id, taken.turn_id or None)
 
 
+def key_of(key: str | None, principal: str | None) -> str | None:
+    """The key as the store keeps it: each principal has keys of their own, and finds no turn of somebody else's."""
+    return key if key is None or principal is None else json.dumps([principal, key])
+
+
 async def earlier(store: Store, key: str | None, asked: str) -> Started | None:
     """What came of an earlier call with this key, if there was one. Raises IdempotencyConflict."""
     if key is None or (taken := await store.claim(key)) is None:

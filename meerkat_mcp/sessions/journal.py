@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Protocol
 
 import anyio
 
@@ -39,6 +40,18 @@ RECONNECT_DELAY_S = 1.0
 Decision = Callable[[Session], Sequence[Event]]
 
 log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Is told at once, in the event loop, of what changes in any session. It must neither wait nor raise."""
+
+    def recorded(self, append: Append, seconds: float) -> None:
+        """This process recorded something; the store took `seconds` for it."""
+        ...
+
+    def heard(self, session_ids: Collection[str]) -> None:
+        """Other processes recorded something in these sessions."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -85,6 +98,7 @@ class Journal:
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store = store
         self.clock = clock
+        self.listeners: set[Listener] = set()
         self._tails: dict[str, Tail] = {}
         self._loading = anyio.Lock()
         self._missed: set[str] = set()
@@ -113,23 +127,27 @@ class Journal:
                 return
             after = page[-1].seq
 
-    async def create(self, session_id: str, drafts: Sequence[Event], *, claim: Claim | None = None) -> Session:
-        """Begin a log. Raises KeyTaken, StoreUnavailable."""
-        append = self.placed(Session(id=session_id), drafts, claim)
+    async def create(
+        self, session_id: str, drafts: Sequence[Event], *, claim: Claim | None = None, by: str | None = None
+    ) -> Session:
+        """Begin a log, for the principal `by`. Raises KeyTaken, StoreUnavailable."""
+        append = self.placed(Session(id=session_id), drafts, claim, by)
         with anyio.CancelScope(shield=True):
             await self._append(append)
         return append.session
 
-    async def record(self, session_id: str, decide: Decision, *, claim: Claim | None = None) -> Session:
+    async def record(
+        self, session_id: str, decide: Decision, *, claim: Claim | None = None, by: str | None = None
+    ) -> Session:
         """Let the log go on with what `decide` makes of the session; nothing, when it decides so.
 
-        Once begun it is finished, even when the caller is cancelled.
+        `by` is the principal who wants it. Once begun it is finished, even when the caller is cancelled.
 
         Raises:
             SessionNotFound, KeyTaken, StoreUnavailable, and whatever `decide` raises.
         """
         async with self.tail(session_id) as tail:
-            return await self._shielded(tail, decide, claim)
+            return await self._shielded(tail, decide, claim, by)
 
     @asynccontextmanager
     async def tail(self, session_id: str) -> AsyncGenerator[Tail]:
@@ -152,6 +170,11 @@ class Journal:
         """Stand in a log: what is recorded after `after`, then what comes, each event once, in order."""
         return Follower(self, session_id, after)
 
+    @property
+    def followers(self) -> int:
+        """How many places in logs are kept here at this moment."""
+        return sum(tail.users for tail in self._tails.values())
+
     def forget(self, session_id: str) -> None:
         """A session was deleted: let those who follow it find out."""
         tail = self._tails.pop(session_id, None)
@@ -160,22 +183,22 @@ class Journal:
 
     # ── recording ──
 
-    async def _shielded(self, tail: Tail, decide: Decision, claim: Claim | None) -> Session:
+    async def _shielded(self, tail: Tail, decide: Decision, claim: Claim | None, by: str | None) -> Session:
         session = tail.session
         with anyio.CancelScope(shield=True):
             await tail.lock.acquire()
             try:
-                session = await self._record(tail, decide, claim)
+                session = await self._record(tail, decide, claim, by)
             finally:
                 tail.lock.release()
         return session
 
-    async def _record(self, tail: Tail, decide: Decision, claim: Claim | None) -> Session:
+    async def _record(self, tail: Tail, decide: Decision, claim: Claim | None, by: str | None) -> Session:
         fresh = False
         while True:
             try:
                 drafts = decide(tail.session)
-                append = self.placed(tail.session, drafts, claim) if drafts else None
+                append = self.placed(tail.session, drafts, claim, by) if drafts else None
             except MeerkatError:
                 if fresh or not await self._catch_up(tail):
                     raise
@@ -198,14 +221,19 @@ class Journal:
 
     async def _append(self, append: Append) -> None:
         """Append. When the answer is lost on its way back, the log says whether the work was done."""
+        begun_s = anyio.current_time()
         try:
             await self.store.append(append)
         except StoreUnavailable:
             last = append.events[-1]
             if last not in await self.store.read(append.session.id, after=last.seq - 1, limit=1):
                 raise
+        for listener in self.listeners:
+            listener.recorded(append, anyio.current_time() - begun_s)
 
-    def placed(self, session: Session, drafts: Sequence[Event], claim: Claim | None = None) -> Append:
+    def placed(
+        self, session: Session, drafts: Sequence[Event], claim: Claim | None = None, by: str | None = None
+    ) -> Append:
         """Drafts in the places after a session's last event, if they may come there; nothing is recorded by this."""
         now_ms, events = self.clock.now_ms(), list[Recorded]()
         for draft in drafts:
@@ -217,6 +245,7 @@ class Journal:
                 session_id=session.id,
                 turn_id=None,
                 timestamp_ms=now_ms,
+                principal=by,
             )
             session = advance(session, event)
             events.append(encode(event))
@@ -265,6 +294,8 @@ class Journal:
             await anyio.sleep(RECONNECT_DELAY_S)
 
     async def _hear(self, changed: Collection[str]) -> None:
+        for listener in self.listeners:
+            listener.heard(changed)
         for session_id in changed:
             tail = self._tails.get(session_id)
             if tail is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from meerkat_mcp.domain.errors import InvalidRequest, SessionAmbiguous, SessionNotFound
+from meerkat_mcp.domain.errors import InvalidRequest, SessionAmbiguous, SessionNotFound, unknown_session
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import Placed, Transcript
 from meerkat_mcp.sessions.journal import Journal
@@ -47,8 +47,10 @@ class Reading:
         self._journal = journal
         self._turns = turns
 
-    async def resolve(self, reference: str, *, exact: bool = False) -> str:
+    async def resolve(self, reference: str, *, exact: bool = False, sees: str | None = None) -> str:
         """The full id of the session that is meant: an id, `realm:id`, a prefix, `last`, or `~N`.
+
+        With `sees`, only sessions that this principal began are there at all.
 
         Raises:
             SessionNotFound, SessionAmbiguous (with candidates), InvalidRequest (not a reference; or not a full
@@ -61,6 +63,8 @@ class Reading:
                 hint="Use the server of that realm.",
             )
         if _UUID.fullmatch(text):
+            if sees is not None and (await self._journal.load(text)).principal != sees:
+                raise unknown_session(text)
             return text
         if exact:
             raise InvalidRequest(
@@ -68,13 +72,13 @@ class Reading:
                 hint="This cannot be undone, so it takes the full id, as meerkat_sessions lists it.",
             )
         if back := _BACK.fullmatch("~1" if text == "last" else text):
-            return await self._nth(int(back[1]), reference)
+            return await self._nth(int(back[1]), reference, sees)
         if len(text) < PREFIX_CHARS_MIN or not _PREFIX.fullmatch(text):
             raise InvalidRequest(
                 f"{reference[:200]!r} is no session reference.",
                 hint=f"Use an id, its first {PREFIX_CHARS_MIN} or more characters, last, or ~2 (second most recent).",
             )
-        return await self._by_prefix(text)
+        return await self._by_prefix(text, sees)
 
     async def list(
         self, selection: Selection, *, cursor: str | None = None, offset: int = 0, limit: int = 50
@@ -97,16 +101,16 @@ class Reading:
         start = max(0, total - limit) if offset is None else min(offset, total)
         return History(folded.placed[start : start + limit], start, total)
 
-    async def _nth(self, nth: int, reference: str) -> str:
-        found = await self._journal.store.sessions(Selection(), offset=nth - 1, limit=1)
+    async def _nth(self, nth: int, reference: str, sees: str | None) -> str:
+        found = await self._journal.store.sessions(Selection(principal=sees), offset=nth - 1, limit=1)
         if not found:
             raise SessionNotFound(
                 f"There is no session {reference[:200]!r}.", hint="meerkat_sessions lists those there are."
             )
         return found[0].id
 
-    async def _by_prefix(self, prefix: str) -> str:
-        found = await self._journal.store.matching(prefix, limit=CANDIDATES_MAX + 1)
+    async def _by_prefix(self, prefix: str, sees: str | None) -> str:
+        found = await self._journal.store.matching(prefix, limit=CANDIDATES_MAX + 1, principal=sees)
         if not found:
             raise SessionNotFound(
                 f"No session's id begins with {prefix!r}.", hint="meerkat_sessions lists those there are."

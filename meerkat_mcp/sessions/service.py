@@ -21,7 +21,7 @@ from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import PermissionMode, Settings, strictest
 from meerkat_mcp.domain.transcript import TurnOutcome, outcome
 from meerkat_mcp.sessions.checks import check, check_results
-from meerkat_mcp.sessions.claims import Started, brought_before, digest, earlier, same
+from meerkat_mcp.sessions.claims import Started, brought_before, digest, earlier, key_of, same
 from meerkat_mcp.sessions.compaction import replaceable
 from meerkat_mcp.sessions.decisions import Approval, IfBusy, answers, next_turn
 from meerkat_mcp.sessions.journal import Decision, Journal
@@ -71,8 +71,9 @@ class Sessions:
         title: str = "",
         labels: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        by: str | None = None,
     ) -> Started:
-        """A new session, and its first turn unless `prompt` is empty.
+        """A new session of the principal `by`, and its first turn unless `prompt` is empty.
 
         Raises:
             ModelUnknown, SchemaInvalid, LimitExceeded, IdempotencyConflict.
@@ -81,17 +82,18 @@ class Sessions:
         session_id, turn_id = self.journal.clock.new_id(), self.journal.clock.new_id() if prompt else None
         labels = dict(labels or {})
         asked = digest(["run", prompt, settings, title, labels])
-        if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
+        key = key_of(idempotency_key, by)
+        if (before := await earlier(self.journal.store, key, asked)) is not None:
             return before
-        claim = self._claim(idempotency_key, asked, session_id, turn_id)
+        claim = self._claim(key, asked, session_id, turn_id)
         created = e.SessionCreated(settings=settings, title=title, labels=labels)
         if turn_id is None:
-            return await self._created(session_id, [created], claim)
+            return await self._created(session_id, [created], claim, by)
         started = e.TurnStarted(turn_id=turn_id, prompt=prompt, owner=self.turns.owner)
         place = await self.turns.reserve(config.limits.max_concurrent_turns)
         with anyio.CancelScope(shield=True):
             try:
-                session = await self.journal.create(session_id, [created, started], claim=claim)
+                session = await self.journal.create(session_id, [created, started], claim=claim, by=by)
             except KeyTaken as exc:
                 place.free()
                 return same(exc.claim, asked)
@@ -114,8 +116,11 @@ class Sessions:
         approved_by: e.ApprovedBy = "caller",
         if_busy: IfBusy = "reject",
         idempotency_key: str | None = None,
+        by: str | None = None,
     ) -> Started:
         """The next turn; or what a waiting one waits for; or, without either, changed settings alone.
+
+        `by` is the principal who wants it.
 
         Raises:
             SessionBusy, SessionArchived, NotWaiting, ToolResultsMismatch, BudgetExhausted, ModelUnknown,
@@ -126,7 +131,8 @@ class Sessions:
         if "model" in changes:
             changes.setdefault("provider", None)  # another model may be another provider's
         asked = digest(["resume", session_id, prompt, changes, title, labels, list(tool_results), list(approvals)])
-        if (before := await earlier(self.journal.store, idempotency_key, asked)) is not None:
+        key = key_of(idempotency_key, by)
+        if (before := await earlier(self.journal.store, key, asked)) is not None:
             return before
         session = await self.settled(session_id)
         config, _ = await self._checked(prompt, session.settings.changed(**changes), changes.get("permission_mode"))
@@ -142,7 +148,8 @@ class Sessions:
 
         answering = bool(tool_results or approvals)
         if not prompt and not answering:
-            return await self._configure(session_id, changing, given=bool(changes) or (title, labels) != (None, None))
+            given = bool(changes) or (title, labels) != (None, None)
+            return await self._configure(session_id, changing, by, given=given)
         check_results(tool_results, config.limits.max_tool_result_chars)
         if answering and (again := await brought_before(self.journal, session, tool_results, approvals, prompt)):
             return again
@@ -158,10 +165,10 @@ class Sessions:
 
         if session.turn is not None and answering:
             turn_id = session.turn.turn_id
-        claim = self._claim(idempotency_key, asked, session_id, turn_id)
-        return await self._admit(session_id, decide, config, turn_id, claim)
+        claim = self._claim(key, asked, session_id, turn_id)
+        return await self._admit(session_id, decide, config, turn_id, claim, by)
 
-    async def compact(self, session_id: str) -> Started:
+    async def compact(self, session_id: str, *, by: str | None = None) -> Started:
         """A turn that asks the model for a summary, which then stands for all that was said.
 
         Raises:
@@ -182,7 +189,7 @@ class Sessions:
             owner = self.turns.owner
             return [e.TurnStarted(turn_id=turn_id, kind="compaction", prompt="Summarise.", owner=owner)]
 
-        return await self._admit(session_id, decide, config, turn_id)
+        return await self._admit(session_id, decide, config, turn_id, by=by)
 
     async def interrupt(
         self,
@@ -191,6 +198,7 @@ class Sessions:
         expected_turn_id: str | None = None,
         reason: e.InterruptReason = "requested",
         wait_s: float = INTERRUPT_WAIT_S,
+        by: str | None = None,
     ) -> Interruption:
         """End the running or waiting turn, in whatever process, or withdraw a queued prompt; wait for the end."""
         session = await self.settled(session_id)
@@ -210,7 +218,7 @@ class Sessions:
                 return [e.TurnInterrupted(turn_id=turn.turn_id, reason=reason)]
             return [e.InterruptRequested(turn_id=turn.turn_id, reason=reason)] if current.state == "running" else ()
 
-        session = await self.journal.record(session_id, decide)
+        session = await self.journal.record(session_id, decide, by=by)
         if found is None:
             return Interruption(False, False, session.turn.turn_id if session.turn else None)
         ended = await self.wait(session_id, found, wait_s)
@@ -265,7 +273,13 @@ class Sessions:
         return config, plan(settings, config, self.providers)
 
     async def _admit(
-        self, session_id: str, decide: Decision, config: Config, turn_id: str, claim: Claim | None = None
+        self,
+        session_id: str,
+        decide: Decision,
+        config: Config,
+        turn_id: str,
+        claim: Claim | None = None,
+        by: str | None = None,
     ) -> Started:
         """Record the beginning of a turn and work on it; neither without the other. A queued one needs no place."""
         place, full = await self._place(config)
@@ -278,7 +292,7 @@ class Sessions:
 
         with anyio.CancelScope(shield=True):
             try:
-                session = await self.journal.record(session_id, admit, claim=claim)
+                session = await self.journal.record(session_id, admit, claim=claim, by=by)
                 planned = plan(session.settings, config, self.providers)
                 ours = session.active and session.turn is not None and session.turn.turn_id == turn_id
                 if ours and place is not None:
@@ -316,7 +330,8 @@ class Sessions:
             planned = None
             if current.state != "idle" or queued not in current.queue:
                 return ()
-            started = e.TurnStarted(turn_id=queued.turn_id, prompt=event.prompt, owner=self.turns.owner)
+            turn_id, owner = queued.turn_id, self.turns.owner
+            started = e.TurnStarted(turn_id=turn_id, prompt=event.prompt, owner=owner, principal=event.principal)
             try:
                 planned = plan(current.settings, config, self.providers)
             except MeerkatError as exc:  # the config changed since it was queued
@@ -329,22 +344,24 @@ class Sessions:
                 return place.free()
             self.turns.start(session, planned, place, then=self._go_on)
 
-    async def _created(self, session_id: str, drafts: Sequence[e.Event], claim: Claim | None) -> Started:
+    async def _created(
+        self, session_id: str, drafts: Sequence[e.Event], claim: Claim | None, by: str | None
+    ) -> Started:
         try:
-            await self.journal.create(session_id, drafts, claim=claim)
+            await self.journal.create(session_id, drafts, claim=claim, by=by)
         except KeyTaken as exc:
             assert claim is not None, "only a claim's key can be taken"
             return same(exc.claim, claim.digest)
         return Started(session_id, None)
 
-    async def _configure(self, session_id: str, changing: Decision, *, given: bool) -> Started:
+    async def _configure(self, session_id: str, changing: Decision, by: str | None, *, given: bool) -> Started:
         if not given:
             raise InvalidRequest(
                 "There is nothing to do.",
                 hint="Give a prompt, tool_results, or settings to change.",
                 session_id=session_id,
             )
-        await self.journal.record(session_id, changing)
+        await self.journal.record(session_id, changing, by=by)
         return Started(session_id, None)
 
     def _claim(self, key: str | None, asked: str, session_id: str, turn_id: str | None) -> Claim | None:

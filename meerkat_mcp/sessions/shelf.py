@@ -22,7 +22,7 @@ class Shelf:
         self._sessions = sessions
         self._journal = sessions.journal
 
-    async def archive(self, session_id: str) -> Session:
+    async def archive(self, session_id: str, *, by: str | None = None) -> Session:
         """Put a session away; a waiting turn ends, queued prompts are withdrawn. Raises SessionBusy."""
         await self._sessions.settled(session_id)
 
@@ -35,20 +35,27 @@ class Shelf:
                 return [*dropped, ended, e.SessionArchived()]
             return [*dropped, e.SessionArchived()]
 
-        return await self._journal.record(session_id, decide)
+        return await self._journal.record(session_id, decide, by=by)
 
-    async def restore(self, session_id: str) -> Session:
+    async def restore(self, session_id: str, *, by: str | None = None) -> Session:
         """Bring a session back from the archive; fine when it is not there."""
         return await self._journal.record(
-            session_id, lambda session: [e.SessionRestored()] if session.state == "archived" else ()
+            session_id, lambda session: [e.SessionRestored()] if session.state == "archived" else (), by=by
         )
 
     async def fork(
-        self, session_id: str, *, at_seq: int | None = None, title: str = "", labels: Mapping[str, str] | None = None
+        self,
+        session_id: str,
+        *,
+        at_seq: int | None = None,
+        title: str = "",
+        labels: Mapping[str, str] | None = None,
+        by: str | None = None,
     ) -> Session:
         """A new session with this one's history up to `at_seq`; without it, up to the last turn that has ended.
 
-        Events are copied with their numbers, so that a place in one log is the same place in the other. A turn
+        It is the session of the principal `by`. Events are copied with their numbers, so that a place in one log is the
+        same place in the other. A turn
         that is cut through ends in the fork as interrupted.
 
         Raises:
@@ -66,10 +73,10 @@ class Shelf:
                 hint="Leave at_seq out to fork after the last turn.",
             )
         fork_id = self._journal.clock.new_id()
-        append = await self._copy(origin, fork_id, at_seq, title, dict(labels) if labels is not None else None)
+        append = await self._copy(origin, fork_id, at_seq, title, dict(labels) if labels is not None else None, by)
         await self._journal.store.append(append)
         forked = e.SessionForked(fork_id=fork_id, at_seq=at_seq)
-        await self._journal.record(session_id, lambda _: [forked])
+        await self._journal.record(session_id, lambda _: [forked], by=by)
         return append.session
 
     async def delete(self, *session_ids: str) -> None:
@@ -96,12 +103,12 @@ class Shelf:
         if refused:
             raise refused[0]
 
-    async def archived_before(self, before_ms: int) -> Sequence[Session]:
-        """The archived sessions without activity since, oldest last."""
+    async def archived_before(self, before_ms: int, *, principal: str | None = None) -> Sequence[Session]:
+        """The archived sessions without activity since, oldest last; only those that `principal` began, if named."""
         found: list[Session] = []
         after: Cursor | None = Cursor(updated_ms=before_ms, session_id="")
         while page := await self._journal.store.sessions(
-            Selection(archived=True), after=after, limit=LIST_SESSIONS_MAX
+            Selection(archived=True, principal=principal), after=after, limit=LIST_SESSIONS_MAX
         ):
             found += page
             after = Cursor(updated_ms=page[-1].updated_ms, session_id=page[-1].id)
@@ -114,7 +121,7 @@ class Shelf:
         return len(replaced), sum(len(placed.message.model_dump_json()) for placed in replaced)
 
     async def _copy(
-        self, origin: Session, fork_id: str, at_seq: int, title: str, labels: dict[str, str] | None
+        self, origin: Session, fork_id: str, at_seq: int, title: str, labels: dict[str, str] | None, by: str | None
     ) -> Append:
         clock = self._journal.clock
         events: list[Recorded] = []
@@ -122,7 +129,8 @@ class Shelf:
         async for recorded in self._journal.log(origin.id, through=at_seq):
             event = recorded.event.model_copy(update={"session_id": fork_id, "event_id": clock.new_id()})
             if isinstance(event, e.SessionCreated):
-                event = event.model_copy(update={"forked_from": e.Fork(session_id=origin.id, at_seq=at_seq)})
+                came_from = e.Fork(session_id=origin.id, at_seq=at_seq)
+                event = event.model_copy(update={"forked_from": came_from, "principal": by})
             fork = advance(fork, event)
             events.append(encode(event))
             if len(events) > FORK_EVENTS_MAX:
@@ -132,7 +140,7 @@ class Shelf:
                     maximum=FORK_EVENTS_MAX,
                     session_id=origin.id,
                 )
-        closed = self._journal.placed(fork, _closing(fork, title, labels))
+        closed = self._journal.placed(fork, _closing(fork, title, labels), by=by)
         return Append(closed.session, [*events, *closed.events])
 
 

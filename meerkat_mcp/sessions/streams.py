@@ -53,25 +53,32 @@ class Streams:
         return stream
 
     async def read(
-        self, stream_id: str, *, after_seq: int | None = None, events_max: int = 100, timeout_s: float = 30.0
+        self,
+        stream_id: str,
+        *,
+        after_seq: int | None = None,
+        events_max: int = 100,
+        timeout_s: float = 30.0,
+        sees: str | None = None,
     ) -> Reading:
         """The next events, or those after `after_seq` once more; waits for the first of them.
+
+        With `sees`, only streams of sessions that this principal began are there at all.
 
         Raises:
             StreamNotFound: never opened, closed, or idle for too long.
         """
         stream = await self._store.stream(stream_id)
         if stream is None:
-            raise StreamNotFound(
-                f"There is no open event stream {stream_id[:100]!r}.",
-                hint="Open one with meerkat_event_stream_open; after_seq continues where you were.",
-            )
+            raise _unknown(stream_id)
         session_id = stream.session_id
         try:
             session = await self._sessions.settled(session_id)
         except SessionNotFound:
             await self._store.close_stream(stream_id)
             return Reading("closed", (), stream.after_seq, False, session_id)
+        if sees is not None and session.principal != sees:
+            raise _unknown(stream_id)
         _check_place(after_seq, session.seq)
         seq = stream.after_seq if after_seq is None else after_seq
         events, seq, more = await self._next(session_id, seq, stream.types, events_max, timeout_s)
@@ -87,8 +94,15 @@ class Streams:
         await self._store.put_stream(moved)
         return Reading("event" if events else "timeout", events, seq, more, session_id)
 
-    async def close(self, stream_id: str) -> bool:
+    async def close(self, stream_id: str, *, sees: str | None = None) -> bool:
         """Whether it was open; closing twice is fine."""
+        if sees is not None and (stream := await self._store.stream(stream_id)) is not None:
+            try:
+                theirs = (await self._sessions.journal.load(stream.session_id)).principal == sees
+            except SessionNotFound:
+                theirs = False
+            if not theirs:
+                return False
         return await self._store.close_stream(stream_id)
 
     async def _next(
@@ -101,6 +115,13 @@ class Streams:
                     found = await log.next()
             events, more = _fitting([recorded for recorded in found if _wanted(recorded, types)], events_max)
             return events, events[-1].seq if more else log.seq, more
+
+
+def _unknown(stream_id: str) -> StreamNotFound:
+    return StreamNotFound(
+        f"There is no open event stream {stream_id[:100]!r}.",
+        hint="Open one with meerkat_event_stream_open; after_seq continues where you were.",
+    )
 
 
 def _wanted(recorded: Recorded, types: Sequence[str]) -> bool:

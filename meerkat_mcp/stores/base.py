@@ -98,12 +98,15 @@ class Cursor(Value):
 
 
 class Selection(Value):
-    """Which sessions to list. `labels` must all match; `query` begins the id or is in what `found_by` says."""
+    """Which sessions to list. `labels` must all match; `query` begins the id or is in what `found_by` says;
+    `principal` began it.
+    """
 
     labels: dict[str, str] = Field(default_factory=dict)
     states: tuple[State, ...] = ()
     archived: bool | None = False
     query: str = ""
+    principal: str | None = None
 
 
 def found_by(session: Session) -> str:
@@ -169,8 +172,8 @@ class Store(Protocol):
         """Newest activity first, as of the latest event that a list shows."""
         ...
 
-    async def matching(self, prefix: str, *, limit: int) -> Sequence[str]:
-        """Ids that begin so, newest first, archived ones too."""
+    async def matching(self, prefix: str, *, limit: int, principal: str | None = None) -> Sequence[str]:
+        """Ids that begin so, newest first, archived ones too; only of sessions that `principal` began, if named."""
         ...
 
     async def delete(self, session_id: str) -> None:

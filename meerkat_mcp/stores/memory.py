@@ -107,9 +107,11 @@ class MemoryStore:
         ]
         return selected[offset : offset + limit]
 
-    async def matching(self, prefix: str, *, limit: int) -> Sequence[str]:
+    async def matching(self, prefix: str, *, limit: int, principal: str | None = None) -> Sequence[str]:
         """See `Store`."""
-        return sorted((session_id for session_id in self._logs if session_id.startswith(prefix)), reverse=True)[:limit]
+        found = (session_id for session_id in self._logs if session_id.startswith(prefix))
+        theirs = (one for one in found if principal in (None, self._sessions[one].principal))
+        return sorted(theirs, reverse=True)[:limit]
 
     async def delete(self, session_id: str) -> None:
         """See `Store`."""
@@ -185,6 +187,7 @@ def _selects(selection: Selection, session: Session) -> bool:
         selection.archived in (None, session.state == "archived")
         and (not selection.states or session.state in selection.states)
         and selection.labels.items() <= session.labels.items()
+        and selection.principal in (None, session.principal)
         and (session.id.lower().startswith(query) or query in found_by(session))
     )
 

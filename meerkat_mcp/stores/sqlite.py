@@ -185,11 +185,12 @@ class SQLiteStore:
         )
         return [Session.model_validate_json(body) for (body,) in rows]
 
-    async def matching(self, prefix: str, *, limit: int) -> Sequence[str]:
+    async def matching(self, prefix: str, *, limit: int, principal: str | None = None) -> Sequence[str]:
         """See `Store`."""
         rows = await self._rows(
-            "SELECT id FROM sessions WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?",
-            (prefix, prefix + chr(0x10FFFF), limit),
+            "SELECT id FROM sessions WHERE id >= ?1 AND id < ?2 AND (?4 IS NULL OR principal = ?4) "
+            "ORDER BY id DESC LIMIT ?3",
+            (prefix, prefix + chr(0x10FFFF), limit, principal),
         )
         return [session_id for (session_id,) in rows]
 
@@ -302,6 +303,9 @@ def _conditions(selection: Selection) -> tuple[list[str], list[Any]]:
     for label in selection.labels.items():
         conditions.append("number IN (SELECT session FROM labels WHERE key = ? AND value = ?)")
         parameters += label
+    if selection.principal is not None:
+        conditions.append("principal = ?")
+        parameters.append(selection.principal)
     if selection.query:
         conditions.append("(instr(lower(id), ?) = 1 OR instr(found_by, ?))")
         parameters += [selection.query.casefold()] * 2

@@ -200,7 +200,7 @@ def test_half_a_character_is_refused_not_a_bug():
 
 def test_a_draft_gets_its_place():
     event = place(e.TextComplete(text="Hi"), **PLACE)
-    assert event.model_dump(exclude={"type", "text"}) == PLACE
+    assert event.model_dump(exclude={"type", "text"}) == PLACE | {"principal": None}
     assert event.text == "Hi"
 
 

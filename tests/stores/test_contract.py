@@ -14,6 +14,7 @@ from meerkat_mcp.domain.errors import GenerationConflict, SessionNotFound
 from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.stores.base import Append, Claim, Cursor, KeyTaken, Selection, SequenceConflict, Store, Stream
 
 pytestmark = pytest.mark.anyio
@@ -478,6 +479,18 @@ async def test_ids_are_found_by_how_they_begin_the_newest_first(store: Store) ->
     assert await store.matching("019", limit=10) == ["019"]
     assert await store.matching("01", limit=2) == ["019", "018f-b"]
     assert await store.matching("x", limit=10) == []
+
+
+async def test_sessions_are_found_by_who_began_them(store: Store) -> None:
+    for number, principal in enumerate((None, "ann", "bob", "ann")):
+        log = Log(f"018f-{number}")
+        await store.append(log.next(e.SessionCreated(settings=Settings(), principal=principal)))
+    assert await listed(store, Selection(principal="ann")) == ["018f-3", "018f-1"]
+    assert await listed(store, Selection(principal="ann"), limit=1, offset=1) == ["018f-1"]
+    assert await listed(store, Selection(principal="")) == []
+    assert await listed(store, Selection()) == ["018f-3", "018f-2", "018f-1", "018f-0"]
+    assert await store.matching("018f", limit=9, principal="bob") == ["018f-2"]
+    assert (await store.load("018f-1")).principal == "ann"
 
 
 # ── deleting ──

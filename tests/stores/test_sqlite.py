@@ -35,6 +35,7 @@ from meerkat_mcp.stores.sqlite_writer import Spans
 pytestmark = pytest.mark.anyio
 
 LONG_S = 60
+KNOWN = len(sqlite_file._MIGRATIONS)
 ROOT = Path(sqlite_file.__file__).parents[2]
 
 IN_ANOTHER_PROCESS = """
@@ -490,16 +491,16 @@ async def test_a_database_of_another_program_is_refused_and_left_alone(
 async def test_a_file_from_the_future_is_refused_naming_both_versions(file: Path, open_sqlite: OpenSQLite) -> None:
     await (await open_sqlite()).close()
     changed(file, "PRAGMA user_version = 99")
-    with pytest.raises(StoreUnavailable, match=r"version 99.* up to 1") as refused:
+    with pytest.raises(StoreUnavailable, match=rf"version 99.* up to {KNOWN}") as refused:
         await open_sqlite()
     assert "Update" in refused.value.hint
-    assert refused.value.facts == {"version": 99, "known": 1}
+    assert refused.value.facts == {"version": 99, "known": KNOWN}
 
 
 async def test_a_program_that_was_overtaken_while_it_had_the_file_open_says_so(sqlite: SQLiteStore, file: Path) -> None:
     log = await begun(sqlite)
-    changed(file, "DROP VIEW log", "PRAGMA user_version = 2")
-    with pytest.raises(StoreUnavailable, match=r"version 2.* up to 1"):
+    changed(file, "DROP VIEW log", f"PRAGMA user_version = {KNOWN + 1}")
+    with pytest.raises(StoreUnavailable, match=rf"version {KNOWN + 1}.* up to {KNOWN}"):
         await sqlite.append(log.text())
 
 
@@ -517,7 +518,7 @@ async def test_migrations_are_applied_in_order_once(
         await store.close()
     with connected(file) as connection:
         assert connection.execute("SELECT x FROM added").fetchall() == [(2,)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (KNOWN + 2,)
 
 
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(
