@@ -72,8 +72,10 @@ async def _tell(realm: Realm, context: Context[Any, Any], session_id: str, turn_
     async with realm.journal.follow(session_id, after=after) as log:
         while True:
             found: Sequence[Recorded] = ()
-            with anyio.move_on_after(next_beat - anyio.current_time()):
+            with anyio.move_on_after(next_beat - anyio.current_time()) as beat:
                 found = await log.next()
+            if not found and not beat.cancelled_caught:
+                return  # the process ends
             events = [event for one in found if (event := one.event).turn_id == turn_id]
             for event in events[-BACKLOG_EVENTS_MAX:] if stream else ():
                 await _send(context, event)

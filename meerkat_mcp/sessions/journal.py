@@ -53,6 +53,10 @@ class Listener(Protocol):
         """Other processes recorded something in these sessions."""
         ...
 
+    def lagged(self, seconds: float) -> None:
+        """Followers here are told now of what another process recorded so long ago, by its clock."""
+        ...
+
 
 @dataclass(eq=False, slots=True)
 class Tail:
@@ -99,6 +103,7 @@ class Journal:
         self.store = store
         self.clock = clock
         self.listeners: set[Listener] = set()
+        self.ending = False
         self._tails: dict[str, Tail] = {}
         self._loading = anyio.Lock()
         self._missed: set[str] = set()
@@ -166,14 +171,23 @@ class Journal:
             if not tail.users and self._tails.get(session_id) is tail:
                 del self._tails[session_id]
 
-    def follow(self, session_id: str, *, after: int) -> "Follower":
-        """Stand in a log: what is recorded after `after`, then what comes, each event once, in order."""
-        return Follower(self, session_id, after)
+    def follow(self, session_id: str, *, after: int, to_the_last: bool = False) -> "Follower":
+        """Stand in a log: what is recorded after `after`, then what comes, each event once, in order.
+
+        A turn follows its own log `to_the_last`: also when the process ends.
+        """
+        return Follower(self, session_id, after, to_the_last)
 
     @property
     def followers(self) -> int:
         """How many places in logs are kept here at this moment."""
         return sum(tail.users for tail in self._tails.values())
+
+    def stop_following(self) -> None:
+        """The process ends: whoever waits for an event is told that none comes any more. Recording goes on."""
+        self.ending = True
+        for tail in self._tails.values():
+            tail.wake()
 
     def forget(self, session_id: str) -> None:
         """A session was deleted: let those who follow it find out."""
@@ -257,10 +271,14 @@ class Journal:
         """Take in what others recorded; whether there was any."""
         before, session = tail.session.seq, tail.session
         events = [recorded async for recorded in self.log(session.id, after=before)]
+        timestamp_ms = 0
         for recorded in events:
-            session = advance(session, recorded.event)
+            event = recorded.event
+            session, timestamp_ms = advance(session, event), event.timestamp_ms
         if events:
             self._take(tail, session, events)
+            for listener in self.listeners:
+                listener.lagged(max(0, self.clock.now_ms() - timestamp_ms) / 1000)
         return bool(events)
 
     def _take(self, tail: Tail, session: Session, events: Sequence[Recorded]) -> None:
@@ -308,8 +326,9 @@ class Journal:
 class Follower:
     """A place in a log. `next` may be cancelled and called again; nothing is missed by that."""
 
-    def __init__(self, journal: Journal, session_id: str, after: int) -> None:
+    def __init__(self, journal: Journal, session_id: str, after: int, to_the_last: bool) -> None:
         self._journal = journal
+        self._to_the_last = to_the_last
         self._kept = journal.tail(session_id)
         self._tail: Tail | None = None
         self.seq = after
@@ -324,11 +343,11 @@ class Follower:
         await self._kept.__aexit__(kind, exc, trace)
 
     async def next(self) -> Sequence[Recorded]:
-        """The next events, at least one; waits for it."""
+        """The next events, at least one; waits for it. None when the process ends."""
         while True:
             assert self._tail is not None, "a follower is used inside `async with`"
             changed = self._tail.changed
-            if events := await self.ready():
+            if (events := await self.ready()) or (self._journal.ending and not self._to_the_last):
                 return events
             await changed.wait()
 

@@ -234,6 +234,8 @@ class Sessions:
                 while _pending(session, turn_id):
                     with anyio.move_on_after(OWNER_CHECK_INTERVAL_S):
                         events = await log.next()
+                        if not events:
+                            break
                         if not any(recorded.type in _MARKS for recorded in events):
                             continue
                     session = await self.settled(session_id)
@@ -315,7 +317,7 @@ class Sessions:
     async def _go_on(self, session_id: str, place: Place) -> None:
         """Begin the next queued prompt in the place of the turn that ended."""
         session = await self.journal.load(session_id)
-        if session.state != "idle" or not session.queue:
+        if session.state != "idle" or not session.queue or not self.turns.accepting:
             return place.free()
         queued = session.queue[0]
         (recorded,) = await self.journal.store.read(session_id, after=queued.seq - 1, limit=1)

@@ -112,7 +112,8 @@ class Streams:
             found = await log.ready()  # what is there comes even when there is no time to wait
             with anyio.move_on_after(timeout_s):
                 while not any(_wanted(recorded, types) for recorded in found):
-                    found = await log.next()
+                    if not (found := await log.next()):
+                        break  # the process ends: the caller reads on from another one
             events, more = _fitting([recorded for recorded in found if _wanted(recorded, types)], events_max)
             return events, events[-1].seq if more else log.seq, more
 

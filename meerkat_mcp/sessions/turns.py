@@ -42,6 +42,8 @@ class Turns:
         self._tasks: TaskGroup | None = None
         self._taken = 0
         self._working: list[str] = []  # a turn is in it twice for a moment when it was resumed as soon as it waited
+        self._ending = False
+        self._freed, self._ended = anyio.Event(), anyio.Event()
         self._lease_ms = 0
         self._renewing = anyio.Lock()
 
@@ -52,8 +54,27 @@ class Turns:
 
     @property
     def accepting(self) -> bool:
-        """Whether turns can run here at all; a command that only looks cannot."""
-        return self._tasks is not None
+        """Whether turns can begin here; not in a command that only looks, nor in a process that ends."""
+        return self._tasks is not None and not self._ending
+
+    @property
+    def leased(self) -> bool:
+        """Whether others can see that this process lives; none of its turns needs that when none runs."""
+        return not self._taken or self._lease_ms > self._journal.clock.now_ms()
+
+    async def end(self, within_s: float) -> None:
+        """Begin no more turns; let those that run end by themselves for so long, then end them as interrupted.
+
+        Queued prompts stay queued, for another process.
+        """
+        self._ending = True
+        with anyio.move_on_after(within_s):
+            while self._taken:
+                self._freed = anyio.Event()
+                await self._freed.wait()
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+        await self._ended.wait()
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Take turns until cancelled; then each one running ends as interrupted before this returns."""
@@ -66,6 +87,7 @@ class Turns:
                 finally:
                     self._tasks = None  # a turn begun later would never hear that it is cancelled, and spin
         finally:
+            self._ended.set()
             if self._lease_ms:
                 with anyio.move_on_after(1, shield=True):
                     await self._retire()
@@ -77,7 +99,7 @@ class Turns:
             LimitExceeded: `most` turns run here already.
             Unavailable: this process is ending, or was opened to look only.
         """
-        if self._tasks is None:
+        if not self.accepting:
             raise StoreUnavailable("This process takes no turns: it is ending.", hint="Try again with a new one.")
         if self._taken >= most:
             raise LimitExceeded(
@@ -94,6 +116,7 @@ class Turns:
             if not freed:
                 freed = True
                 self._taken -= 1
+                self._freed.set()
 
         try:
             async with self._renewing:

@@ -54,7 +54,7 @@ class Writing:
 
     async def heed(self, after: int, scope: anyio.CancelScope) -> None:
         """Cut the work short when the log says that somebody wants it, or that the turn is not ours any more."""
-        async with self._journal.follow(self._session_id, after=after) as log_from_here:
+        async with self._journal.follow(self._session_id, after=after, to_the_last=True) as log_from_here:
             while True:
                 for recorded in await log_from_here.next():
                     if recorded.type in _CUTS and recorded.event.turn_id in (None, self._turn_id):

@@ -49,7 +49,7 @@ async def test_what_a_caller_asks_for_is_theirs_and_what_the_turn_does_is_nobody
 
 
 async def test_a_queued_prompt_runs_in_the_name_of_who_queued_it(realm):
-    started = await realm.sessions.run("[[stall]]", settings(), by="ann")
+    started = await realm.sessions.run("[[hang]]", settings(), by="ann")
     queued = await realm.sessions.resume(started.session_id, "next", if_busy="queue", by="bob")
     await realm.sessions.interrupt(started.session_id, by="cid")
     await ended(realm, queued)
