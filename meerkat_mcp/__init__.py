@@ -12,8 +12,21 @@ if TYPE_CHECKING:
     from meerkat_mcp.domain.settings import Budget, Settings
     from meerkat_mcp.realms import Realm, RealmChoice, choose, open_realm
     from meerkat_mcp.server.app import build_server
+    from meerkat_mcp.web.app import build_app
+    from meerkat_mcp.web.options import HttpOptions
 
-__all__ = ["Budget", "Realm", "RealmChoice", "Settings", "__version__", "build_server", "choose", "open_realm"]
+__all__ = [
+    "Budget",
+    "HttpOptions",
+    "Realm",
+    "RealmChoice",
+    "Settings",
+    "__version__",
+    "build_app",
+    "build_server",
+    "choose",
+    "open_realm",
+]
 
 _HOMES = {
     "Budget": "meerkat_mcp.domain.settings",
@@ -23,6 +36,8 @@ _HOMES = {
     "choose": "meerkat_mcp.realms",
     "open_realm": "meerkat_mcp.realms",
     "build_server": "meerkat_mcp.server.app",
+    "build_app": "meerkat_mcp.web.app",
+    "HttpOptions": "meerkat_mcp.web.options",
 }
 
 

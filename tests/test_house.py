@@ -103,9 +103,10 @@ def anyio_runs_everything(module: Module) -> Iterator[str]:
     """Cancelling is what ends turns here, and anyio's is level-triggered and scoped; asyncio's is neither.
 
     asyncio itself stays where there is no other way: the pipes of our stdio transport, whose reads and writes are
-    callbacks of the event loop; and drivers of stores that are written for it.
+    callbacks of the event loop; signals, which anyio does not hear on Windows; and drivers of stores that are written
+    for it.
     """
-    if module.path == "server/stdio.py" or module.path.startswith("stores/"):
+    if module.path in ("server/stdio.py", "server/signals.py") or module.path.startswith("stores/"):
         return
     for node in module.nodes:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -212,6 +213,7 @@ PLANTED = {
     "Seams": ("sessions/turn.py", "import meerkat_mcp.tools.remote"),
     "Ground is pure": ("domain/session.py", "import time"),
     "MCP stays at the edge": ("sessions/turn.py", "import mcp"),
+    "HTTP stays in the web room": ("server/callers.py", "import starlette"),
     "No cycles anywhere": ("domain/messages.py", "import meerkat_mcp.domain.events"),
 }
 """For each contract an import that breaks it, and where."""

@@ -5,7 +5,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from meerkat_mcp.cli import values
+from meerkat_mcp.cli import http, values
 from meerkat_mcp.domain.errors import InvalidRequest
 
 GLOBAL_DEFAULTS: dict[str, Any] = {
@@ -138,7 +138,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="say the version and leave")
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser, title="commands")
-    serve = _command(commands, common, "serve", "serve:serve", "serve MCP on stdin and stdout, for a host")
+    serve = _command(
+        commands, common, "serve", "serve:serve", "serve MCP on stdin and stdout, for a host, or over HTTP"
+    )
     _add_serve_flags(serve)
     _add_run(commands, common)
     _add_session(_group(commands, common, "session", "look at sessions, and put them away"), common)
@@ -182,6 +184,7 @@ def _add_serve_flags(parser: Parser) -> None:
         help="let the calling model bring tool servers, change all of the config, and approve calls",
     )
     _add_ceiling(parser)
+    http.add_flags(parser)
 
 
 def _add_ceiling(parser: Parser) -> None:

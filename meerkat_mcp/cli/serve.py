@@ -1,12 +1,13 @@
-"""`meerkat-mcp serve` and `rkat-mcp`: the MCP server of one realm, on stdin and stdout."""
+"""`meerkat-mcp serve` and `rkat-mcp`: the MCP server of one realm, on stdin and stdout or over HTTP."""
 
 import logging
 import sys
 import threading
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from meerkat_mcp.cli import display, exits
+from meerkat_mcp.cli import display, exits, http
 from meerkat_mcp.domain.version import VERSION
 
 if TYPE_CHECKING:
@@ -20,19 +21,14 @@ log = logging.getLogger(__name__)
 
 async def serve(args: Namespace) -> int:
     """Serve until stdin ends or a signal comes."""
-    from meerkat_mcp.realms import choose, open_realm
+    said = http.given(args)
+    if args.http:
+        return await _serve_http(args, said)
+    from meerkat_mcp.realms import open_realm
     from meerkat_mcp.server.app import build_server
     from meerkat_mcp.server.stdio import serve_stdio
 
-    chosen = choose(
-        args.realm,
-        isolated=args.isolated,
-        instance_id=args.instance,
-        backend=args.realm_backend,
-        state_root=args.state_root,
-        workspace=args.context_root,
-        permission_ceiling=args.permission_ceiling,
-    )
+    chosen = _choice(args, workspace=args.context_root)
     if sys.stdin.isatty():
         display.note(
             "This speaks MCP (JSON-RPC) on stdin and stdout: an MCP host should start it.\n"
@@ -46,6 +42,38 @@ async def serve(args: Namespace) -> int:
     return 0
 
 
+async def _serve_http(args: Namespace, said: dict[str, Any]) -> int:
+    """A server that people start stays with one realm: that of the folder, as the other commands do."""
+    from meerkat_mcp.realms import open_realm
+
+    options = http.chosen(said)
+    options.check()
+    chosen = _choice(args, workspace=args.context_root or Path.cwd())
+    async with open_realm(chosen) as realm:
+
+        def started(where: str) -> None:
+            http.say_started(realm, where, said)
+            _warn(realm)
+
+        await http.serve(realm, args, options, started)
+        _leave_soon()
+    return 0
+
+
+def _choice(args: Namespace, workspace: str | Path | None) -> "RealmChoice":
+    from meerkat_mcp.realms import choose
+
+    return choose(
+        args.realm,
+        isolated=args.isolated,
+        instance_id=args.instance,
+        backend=args.realm_backend,
+        state_root=args.state_root,
+        workspace=workspace,
+        permission_ceiling=args.permission_ceiling,
+    )
+
+
 def _started(realm: "Realm", chosen: "RealmChoice", args: Namespace) -> None:
     keep = f"; it is new, keep it with: --realm {realm.id}" if chosen.generated else ""
     where = f" in {realm.folder}" if args.expose_paths else ""
@@ -54,6 +82,10 @@ def _started(realm: "Realm", chosen: "RealmChoice", args: Namespace) -> None:
         f"meerkat-mcp {VERSION}: serving realm {realm.id} ({realm.manifest.backend}){where}{trust}{keep}\n"
     )
     sys.stderr.flush()
+    _warn(realm)
+
+
+def _warn(realm: "Realm") -> None:
     for warning in realm.warnings:
         log.warning("%s", warning)
 

@@ -1,8 +1,7 @@
-"""Builds the MCP server of a realm: sixteen tools, one object for both protocol eras."""
+"""Builds the MCP server of a realm: tools, resources, prompts, tasks; one object for both protocol eras."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 from mcp import MCPError
@@ -21,12 +20,18 @@ from mcp.types import (
 
 from meerkat_mcp.domain.version import VERSION
 from meerkat_mcp.realms import Realm
+from meerkat_mcp.server.apps import watch_app
 from meerkat_mcp.server.callers import caller_of
+from meerkat_mcp.server.completions import add_completions
+from meerkat_mcp.server.prompts import add_prompts
 from meerkat_mcp.server.realm_tools import RealmTools
+from meerkat_mcp.server.resources import add_resources
 from meerkat_mcp.server.scopes import RUN, TOOL_SCOPES, needed
 from meerkat_mcp.server.session_tools import SessionTools
 from meerkat_mcp.server.stream_tools import StreamTools
+from meerkat_mcp.server.subscriptions import Subscriptions
 from meerkat_mcp.server.surface import SurfaceTool
+from meerkat_mcp.server.tasks import tasks_extension
 from meerkat_mcp.server.trust import Trust
 
 INSTRUCTIONS = (
@@ -74,42 +79,53 @@ async def only_what_is_allowed(ctx: ServerRequestContext[Any, Any], call_next: C
     return await call_next(ctx)
 
 
-def surface(realm: Realm, *, trust_caller: bool = False, expose_paths: bool = False) -> list[SurfaceTool]:
-    """Every tool of the surface, over one realm."""
-    trust = Trust(caller=trust_caller)
+def surface(
+    realm: Realm,
+    *,
+    trust: Trust | None = None,
+    expose_paths: bool = False,
+    config_changed: Callable[[], None] = lambda: None,
+) -> list[SurfaceTool]:
+    """Every tool of the surface, over one realm. `config_changed` is told when one of them changed the config."""
+    trust = trust or Trust()
     return [
         *SessionTools(realm, trust=trust).tools(),
         *StreamTools(realm).tools(),
-        *RealmTools(realm, trust=trust, expose_paths=expose_paths).tools(),
+        *RealmTools(realm, trust=trust, expose_paths=expose_paths, config_changed=config_changed).tools(),
     ]
 
 
-def build_server(realm: Realm, *, trust_caller: bool = False, expose_paths: bool = False) -> MCPServer[Any]:
+class RealmServer(SurfaceServer):
+    """The MCP server of a realm."""
+
+    def __init__(self, realm: Realm, *, trust_caller: bool, expose_paths: bool) -> None:
+        self.subscriptions = Subscriptions(realm)
+        """Who hears of changes; whoever serves closes it at the end."""
+        trust, changed = Trust(caller=trust_caller), self.subscriptions.config_changed
+        super().__init__(
+            "meerkat",
+            title="Meerkat sessions",
+            version=VERSION,
+            instructions=INSTRUCTIONS,
+            tools=list(surface(realm, trust=trust, expose_paths=expose_paths, config_changed=changed)),
+            extensions=[tasks_extension(realm, SessionTools(realm, trust=trust)), watch_app()],
+            cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},
+            subscriptions=self.subscriptions.bus,
+            lifespan=self.subscriptions.lifespan,
+            middleware=[only_what_is_allowed],
+            log_level="WARNING",
+        )
+        logging.getLogger("mcp").setLevel(logging.WARNING)
+        add_resources(self, realm)
+        add_prompts(self, realm)
+        add_completions(self, realm)
+        self.subscriptions.add_to(self)
+
+
+def build_server(realm: Realm, *, trust_caller: bool = False, expose_paths: bool = False) -> RealmServer:
     """The MCP server of an open realm. It does not close the realm.
 
     `trust_caller` lets the calling model bring tool servers of its own, change all of the config, and approve tool
     calls. `expose_paths` lets meerkat_config say where things lie on this machine.
     """
-    server = SurfaceServer(
-        "meerkat",
-        title="Meerkat sessions",
-        version=VERSION,
-        instructions=INSTRUCTIONS,
-        tools=list(surface(realm, trust_caller=trust_caller, expose_paths=expose_paths)),
-        cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},
-        middleware=[only_what_is_allowed],
-        lifespan=_nothing_to_open(),
-        log_level="WARNING",
-    )
-    logging.getLogger("mcp").setLevel(logging.WARNING)
-    return server
-
-
-def _nothing_to_open() -> Callable[[MCPServer[Any]], AbstractAsyncContextManager[None]]:
-    """The realm is opened by whoever serves it, so that it outlives every connection."""
-
-    @asynccontextmanager
-    async def lifespan(_: MCPServer[Any]) -> AsyncGenerator[None]:
-        yield None
-
-    return lifespan
+    return RealmServer(realm, trust_caller=trust_caller, expose_paths=expose_paths)

@@ -68,7 +68,7 @@ async def ask(context: Context[Any, Any], session_id: str, turn_id: str, calls: 
         InputNeeded: a host of 2026 has to call again with the answers.
     """
     if (context.protocol_version or "") >= MODERN:
-        questions = {call.tool_use_id: _question(call) for call in calls}
+        questions = {call.tool_use_id: question(call) for call in calls}
         if context.request_state is not None and questions.keys() & set(_state(context.request_state)["asked"]):
             return []  # this call brought what was said to them, and it was no answer: nobody is asked twice
         state = json.dumps({"session_id": session_id, "turn_id": turn_id, "asked": list(questions)})
@@ -82,10 +82,10 @@ async def ask(context: Context[Any, Any], session_id: str, turn_id: str, calls: 
         except MCPError as exc:
             log.warning("The host could not ask about a tool call: %s", exc)
             break
-        approval = _approval(call.tool_use_id, answer)
-        if approval is None:
+        said = approval(call.tool_use_id, answer)
+        if said is None:
             break
-        decided.append(approval)
+        decided.append(said)
     return decided
 
 
@@ -100,8 +100,8 @@ async def answered(realm: Realm, context: Context[Any, Any]) -> Started | None:
     state = _state(context.request_state)
     session_id, turn_id = str(state["session_id"]), str(state["turn_id"])
     answers = context.input_responses or {}
-    given = [_approval(key, answer) for key, answer in answers.items() if isinstance(answer, ElicitResult)]
-    decided = [approval for approval in given if approval is not None]
+    given = [approval(key, answer) for key, answer in answers.items() if isinstance(answer, ElicitResult)]
+    decided = [said for said in given if said is not None]
     await decide(realm, session_id, decided, by=caller(context).principal)
     return Started(session_id, turn_id)
 
@@ -127,17 +127,23 @@ def _state(carried: str) -> JsonObject:
     raise InvalidRequest("The request state is none of ours.", hint="Call again without it.")
 
 
-def _question(call: ToolCall) -> ElicitRequest:
+def question(call: ToolCall) -> ElicitRequest:
+    """The form that asks a person about a call."""
     return ElicitRequest(params=ElicitRequestFormParams(message=_wording(call), requested_schema=_FORM))
 
 
 def _wording(call: ToolCall) -> str:
+    return f"The agent wants to call {in_words(call)}"
+
+
+def in_words(call: ToolCall) -> str:
+    """A call as a person reads it: the tool, and the arguments in the order in which they are, long ones in part."""
     args = _TURNS_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(call.args, ensure_ascii=False))
     shown = args if len(args) <= ARGS_CHARS_MAX else f"{args[:ARGS_CHARS_MAX]} … ({len(args)} characters)"
-    return f"The agent wants to call {call.tool_name} with {shown}"
+    return f"{call.tool_name} with {shown}"
 
 
-def _approval(tool_use_id: str, answer: ElicitResult) -> Approval | None:
+def approval(tool_use_id: str, answer: ElicitResult) -> Approval | None:
     """A person's answer. To decline is to deny; a closed form is no answer, and the turn waits on."""
     if answer.action == "cancel":
         return None

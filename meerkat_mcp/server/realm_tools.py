@@ -1,6 +1,7 @@
 """The tools that work with the realm itself: its config, what it can do, which models there are."""
 
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -29,10 +30,11 @@ READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_
 class RealmTools:
     """The functions behind the tools."""
 
-    def __init__(self, realm: Realm, *, trust: Trust, expose_paths: bool) -> None:
+    def __init__(self, realm: Realm, *, trust: Trust, expose_paths: bool, config_changed: Callable[[], None]) -> None:
         self._realm = realm
         self._trust = trust
         self._expose_paths = expose_paths
+        self._config_changed = config_changed
 
     def tools(self) -> list[SurfaceTool]:
         """The tools."""
@@ -61,6 +63,8 @@ class RealmTools:
                 current = await realm.change_config(
                     lambda before: merge(before, patch), expected, allow=self._trust.check_config
                 )
+        if given.action != "get":
+            self._config_changed()
         return self._shown(current, given.effective)
 
     async def meerkat_capabilities(self, given: i.CapabilitiesInput, context: Context[Any, Any]) -> r.Capabilities:

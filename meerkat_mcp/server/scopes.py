@@ -38,7 +38,7 @@ TOOL_SCOPES: dict[str, str] = {
 }
 """What a tool needs at least; meerkat_config needs more when it changes something."""
 
-_METHOD_SCOPES = {
+METHOD_SCOPES = {
     "resources/list": READ,
     "resources/read": READ,
     "resources/subscribe": READ,
@@ -61,7 +61,7 @@ def granted(scopes: Iterable[str]) -> frozenset[str]:
 def needed(method: str, params: Mapping[str, Any] | None) -> str | None:
     """The scope that a JSON-RPC message needs; None: it tells nothing about sessions and changes nothing."""
     if method != "tools/call":
-        return _METHOD_SCOPES.get(method)
+        return METHOD_SCOPES.get(method)
     given = params or {}
     name: Any = given.get("name")
     arguments: Any = given.get("arguments")

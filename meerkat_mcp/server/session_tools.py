@@ -16,6 +16,7 @@ from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import inputs as i
 from meerkat_mcp.server import results as r
 from meerkat_mcp.server.approving import answered, ask, can_ask, decide
+from meerkat_mcp.server.apps import SHOWN_BY
 from meerkat_mcp.server.callers import caller
 from meerkat_mcp.server.following import follow, stop_if_asked
 from meerkat_mcp.server.surface import Rejected, SurfaceTool, tool
@@ -42,10 +43,10 @@ class SessionTools:
     def tools(self) -> list[SurfaceTool]:
         """The tools, in the order in which a reader meets them."""
         return [
-            tool(self.meerkat_run, "Run an agent", OPEN),
-            tool(self.meerkat_resume, "Resume a session", OPEN),
-            tool(self.meerkat_sessions, "List sessions", READS),
-            tool(self.meerkat_read, "Read a session", READS),
+            tool(self.meerkat_run, "Run an agent", OPEN, SHOWN_BY),
+            tool(self.meerkat_resume, "Resume a session", OPEN, SHOWN_BY),
+            tool(self.meerkat_sessions, "List sessions", READS, SHOWN_BY),
+            tool(self.meerkat_read, "Read a session", READS, SHOWN_BY),
             tool(self.meerkat_history, "Read a history", READS),
             tool(self.meerkat_interrupt, "Interrupt a turn", REPEATABLE),
             tool(self.meerkat_archive, "Archive a session", REPEATABLE),

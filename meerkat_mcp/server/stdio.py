@@ -12,7 +12,6 @@ import functools
 import logging
 import os
 import queue
-import signal
 import stat
 import sys
 import threading
@@ -30,6 +29,8 @@ from mcp.server import MCPServer
 from mcp.shared.message import SessionMessage
 from pydantic_core import from_json
 
+from meerkat_mcp.server.signals import on_signals
+
 LINE_LIMIT_BYTES = 16 * 1024 * 1024  # the longest line with its end, and what may lie here before it is taken up
 PENDING_LIMIT_BYTES = 1024 * 1024  # what may wait for the client to read it; from there on every sender waits
 TICK_BYTES = 16 * 1024  # what senders may add before they must let the loop write
@@ -45,7 +46,7 @@ logger = logging.getLogger(__name__)
 async def serve_stdio(server: MCPServer[Any], *, on_ready: Callable[[], None] | None = None) -> None:
     """Serve one connection on fds 0 and 1 until it has ended; `on_ready` is told when the lifespan was entered."""
     connection = _Connection(on_ready)
-    _watch_signals(connection.end)
+    on_signals(connection.end)
     _watch_parent(connection.end)
     await connection.serve(server)
 
@@ -356,24 +357,6 @@ def _claim_standard_streams() -> tuple[int, int]:
         for fd in (0, 1):
             rebind_std_handle_to_fd(fd)
     return source, sink
-
-
-def _watch_signals(end: Callable[[str], object]) -> None:
-    """End on SIGTERM and SIGINT until the loop closes; the same one again kills: clients may send both in a row."""
-    loop = asyncio.get_running_loop()
-    seen: set[int] = set()
-
-    def arrived(number: int) -> None:
-        if number in seen:
-            os._exit(128 + number)
-        seen.add(number)
-        end(signal.Signals(number).name)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, arrived, number)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda number, _: loop.call_soon_threadsafe(arrived, number))
 
 
 def _watch_parent(end: Callable[[str], object]) -> None:

@@ -80,7 +80,7 @@ class SurfaceTool(Tool):
             raise InvalidRequest(f"The arguments for {self.name} are nested too deeply.") from None
 
 
-def tool(body: Body, title: str, annotations: ToolAnnotations) -> SurfaceTool:
+def tool(body: Body, title: str, annotations: ToolAnnotations, meta: JsonObject | None = None) -> SurfaceTool:
     """A function as a tool: its name, its docstring as the description, and what its signature takes and gives."""
     hints = get_type_hints(body)
     takes, gives = hints["given"], hints["return"]
@@ -96,6 +96,7 @@ def tool(body: Body, title: str, annotations: ToolAnnotations) -> SurfaceTool:
         is_async=True,
         context_kwarg=None,
         annotations=annotations,
+        meta=meta,
     )
 
 

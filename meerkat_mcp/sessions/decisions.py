@@ -1,6 +1,6 @@
 """What a call makes of a session: which events it would add, or why it cannot. Pure, and asked again when it lost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,19 @@ from meerkat_mcp.domain.session import Session
 from meerkat_mcp.sessions.plan import check_budget
 
 IfBusy = Literal["reject", "interrupt", "queue"]
+
+
+def changed(
+    session: Session, *, changes: Mapping[str, Any], title: str | None, labels: Mapping[str, str] | None
+) -> list[e.Event]:
+    """What other settings, title or labels make of a session, as it is by then: others may change it too."""
+    settings = session.settings.changed(**changes)
+    change = e.SettingsChanged(
+        settings=settings if settings != session.settings else None,
+        title=title,
+        labels=dict(labels) if labels is not None else None,
+    )
+    return [] if change == e.SettingsChanged() else [change]
 
 
 def next_turn(

@@ -5,6 +5,7 @@ The realm owns the turns; a call only starts one and follows it. Nothing here kn
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -23,7 +24,7 @@ from meerkat_mcp.domain.transcript import TurnOutcome, outcome
 from meerkat_mcp.sessions.checks import check, check_results
 from meerkat_mcp.sessions.claims import Started, brought_before, digest, earlier, key_of, same
 from meerkat_mcp.sessions.compaction import replaceable
-from meerkat_mcp.sessions.decisions import Approval, IfBusy, answers, next_turn
+from meerkat_mcp.sessions.decisions import Approval, IfBusy, answers, changed, next_turn
 from meerkat_mcp.sessions.journal import Decision, Journal
 from meerkat_mcp.sessions.plan import Plan, check_budget, plan
 from meerkat_mcp.sessions.providers import Providers
@@ -137,15 +138,7 @@ class Sessions:
         session = await self.settled(session_id)
         config, _ = await self._checked(prompt, session.settings.changed(**changes), changes.get("permission_mode"))
 
-        def changing(current: Session) -> list[e.Event]:  # of the session as it is by then: others may change it too
-            settings = current.settings.changed(**changes)
-            changed = e.SettingsChanged(
-                settings=settings if settings != current.settings else None,
-                title=title,
-                labels=dict(labels) if labels is not None else None,
-            )
-            return [] if changed == e.SettingsChanged() else [changed]
-
+        changing = partial(changed, changes=changes, title=title, labels=labels)
         answering = bool(tool_results or approvals)
         if not prompt and not answering:
             given = bool(changes) or (title, labels) != (None, None)

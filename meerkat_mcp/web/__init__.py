@@ -1,0 +1,1 @@
+"""The realm on the network: MCP over HTTP, guarded; health, metrics and a page to watch sessions."""
