@@ -50,7 +50,7 @@ class Listener(Protocol):
         ...
 
     def heard(self, session_ids: Collection[str]) -> None:
-        """Other processes recorded something in these sessions."""
+        """Other processes recorded something in these sessions, or this one deleted them."""
         ...
 
     def lagged(self, seconds: float) -> None:
@@ -194,6 +194,8 @@ class Journal:
         tail = self._tails.pop(session_id, None)
         if tail is not None:
             self._stir(tail)
+        for listener in self.listeners:
+            listener.heard((session_id,))
 
     # ── recording ──
 

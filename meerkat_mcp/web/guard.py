@@ -20,6 +20,7 @@ CLIENTS_MAX = 10_000
 BURST_S = 2.0
 """How much of its rate a client may save up."""
 RETRY_AFTER_S = 1
+TOO_LARGE = 413
 
 _ALLOWED_METHODS = "GET, POST, DELETE, OPTIONS"
 _ALLOWED_HEADERS = (
@@ -55,6 +56,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
                 out.setdefault("X-Content-Type-Options", "nosniff")
+                if message["status"] == TOO_LARGE:
+                    out["Connection"] = "close"  # or the rest of the body would be read to no end
                 if origin is not None:
                     out.setdefault("Access-Control-Allow-Origin", origin)
                     out.setdefault("Access-Control-Expose-Headers", _EXPOSED_HEADERS)
@@ -138,7 +141,7 @@ class Rates:
 def _refused(status: int, code: str, message: str, hint: str, *, retry_after_s: int | None = None) -> Response:
     """An error as every outside of ours shows it."""
     error = {"code": code, "message": message, "hint": hint, "retryable": retry_after_s is not None}
-    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    headers = {"Connection": "close"} | ({} if retry_after_s is None else {"Retry-After": str(retry_after_s)})
     return JSONResponse({"error": error}, status, headers)
 
 

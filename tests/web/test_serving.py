@@ -130,6 +130,7 @@ async def test_a_signal_ends_everything_in_order_and_soon(open_server: OpenServe
 
         async def listen() -> None:
             async with server.client() as client, client.listen(resource_subscriptions=["meerkat://sessions"]) as heard:
+                told.append("listening")
                 async for _ in heard:
                     pass
                 told.append("listened")
@@ -138,7 +139,7 @@ async def test_a_signal_ends_everything_in_order_and_soon(open_server: OpenServe
             async with anyio.create_task_group() as tasks:
                 for one in (follow, watch, listen):
                     tasks.start_soon(one)
-                while "meerkat_http_in_flight 4.0" not in (await server.get("/metrics")).text:
+                while "listening" not in told or await measured(server, "meerkat_followers") < 3:  # one is the turn
                     await anyio.lowlevel.checkpoint()
                 begun_s = anyio.current_time()
                 server.end(how)
@@ -167,7 +168,7 @@ async def test_a_turn_may_finish_while_the_server_ends(open_server: OpenServer):
                         done.append(result.structured_content["status"])
 
                 tasks.start_soon(run)
-                while "meerkat_turns_running 1.0" not in (await server.get("/metrics")).text:
+                while not await measured(server, "meerkat_turns_running"):
                     await anyio.lowlevel.checkpoint()
                 server.end()
                 assert await server.ended() == 0
@@ -223,6 +224,11 @@ async def test_forwarded_headers_of_strangers_are_not_believed(open_server: Open
         await server.get("/healthz", **{"x-forwarded-for": "203.0.113.9"})
         line = (await server.until_said(r'access: (\{.*"/healthz".*\})\n'))[1]
         assert json.loads(line)["client"] == "127.0.0.1"
+
+
+async def measured(server: Server, name: str) -> float:
+    (line,) = [line for line in (await server.get("/metrics")).text.splitlines() if line.startswith(f"{name} ")]
+    return float(line.split()[1])
 
 
 async def _accepts(server: Server) -> bool:
