@@ -359,6 +359,7 @@ def inspector_servers() -> list[Any]:
         pytest.param(server, id=f"{file}-{name}")
         for file, config in configs.items()
         for name, server in config["mcpServers"].items()
+        if server["type"] == "stdio"  # tests/clients starts servers for those that are on HTTP
     ]
 
 
