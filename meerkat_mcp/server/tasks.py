@@ -76,9 +76,12 @@ class TaskId(BaseModel):
             raise UnknownTask
         after, max_chars = int(found[3] or 0), int(found[4] or TEXT_CHARS)
         try:
-            return cls(session_id=found[1], turn_id=found[2], after=after, max_chars=max_chars)
+            task = cls(session_id=found[1], turn_id=found[2], after=after, max_chars=max_chars)
         except ValidationError:
             raise UnknownTask from None
+        if str(task) != text:  # a task has one name
+            raise UnknownTask
+        return task
 
 
 def tasks_extension(realm: Realm, tools: SessionTools) -> Extension:
