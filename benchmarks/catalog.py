@@ -35,6 +35,8 @@ BENCHMARKS: dict[str, str] = {
     "first-word-cold": "answering:first_word_cold",
     "tool-step": "tooling:tool_step",
     "telemetry-off": "unwatched:telemetry_off",
+    "crowd": "crowding:crowd",
+    "followers": "crowding:followers",
 }
 
 

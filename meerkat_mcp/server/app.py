@@ -54,8 +54,8 @@ class SurfaceServer(MCPServer[Any]):
         listed = await super()._handle_list_tools(ctx, params)
         scopes = caller_of(ctx.request).scopes
         for tool in listed.tools:
-            if TOOL_SCOPES.get(tool.name, RUN) not in scopes:
-                tool.description = f"Not for this caller: needs the scope {TOOL_SCOPES[tool.name]}. {tool.description}"
+            if (scope := TOOL_SCOPES.get(tool.name, RUN)) not in scopes:
+                tool.description = f"Not for this caller: needs the scope {scope}. {tool.description}"
         return listed
 
     async def call_tool(

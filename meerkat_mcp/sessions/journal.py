@@ -10,11 +10,10 @@ when another writer was first, when it refused on a session that turned out to b
 nothing to do on one.
 """
 
-import bisect
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol
 
@@ -25,10 +24,9 @@ from meerkat_mcp.domain.events import TURN_PAUSES, Event
 from meerkat_mcp.domain.recorded import Recorded, encode, place
 from meerkat_mcp.domain.session import SHOWN, Session, advance
 from meerkat_mcp.sessions.clock import Clock
-from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, SequenceConflict, Store
+from meerkat_mcp.sessions.tail import COMPLETES, Tail, pieces_begin
+from meerkat_mcp.stores.base import Append, Claim, SequenceConflict, Store
 
-TAIL_EVENTS_MAX = 1024
-TAIL_BYTES_MAX = 4 * 1024 * 1024
 WAKE_REST_S = 0.000_02
 WAKE_REST_S_MAX = 0.05
 """How long to rest for each follower that was woken, a few times what waking it costs: one is told of every event
@@ -56,44 +54,6 @@ class Listener(Protocol):
     def lagged(self, seconds: float) -> None:
         """Followers here are told now of what another process recorded so long ago, by its clock."""
         ...
-
-
-@dataclass(eq=False, slots=True)
-class Tail:
-    """What this process knows of one log: every event after `base`, and the session that they lead to."""
-
-    session: Session
-    base: int
-    events: list[Recorded] = field(default_factory=list[Recorded])
-    size_bytes: int = 0
-    first_delta: int | None = None
-    users: int = 0
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    changed: anyio.Event = field(default_factory=anyio.Event)
-
-    def extend(self, events: Sequence[Recorded]) -> None:
-        """Take events in, and forget the oldest when there are too many."""
-        self.first_delta = _pieces_begin(events, self.first_delta)
-        self.events += events
-        self.size_bytes += sum(len(recorded.body) for recorded in events)
-        if len(self.events) > 2 * TAIL_EVENTS_MAX or self.size_bytes > 2 * TAIL_BYTES_MAX:
-            while len(self.events) > 1 and (len(self.events) > TAIL_EVENTS_MAX or self.size_bytes > TAIL_BYTES_MAX):
-                dropped = max(1, len(self.events) - TAIL_EVENTS_MAX)
-                self.size_bytes -= sum(len(recorded.body) for recorded in self.events[:dropped])
-                self.base = self.events[dropped - 1].seq
-                del self.events[:dropped]
-
-    def after(self, seq: int) -> Sequence[Recorded] | None:
-        """The events after `seq`; None when that is further back than the tail reaches."""
-        if seq < self.base:
-            return None
-        at = bisect.bisect_right(self.events, seq, key=lambda recorded: recorded.seq)
-        return self.events[at : at + READ_EVENTS_MAX]
-
-    def wake(self) -> None:
-        """Tell the followers to look again."""
-        self.changed.set()
-        self.changed = anyio.Event()
 
 
 class Journal:
@@ -301,7 +261,7 @@ class Journal:
             self._stirred = anyio.Event()
             dirty, self._dirty = self._dirty, set()
             for tail in dirty:
-                tail.wake()
+                await tail.wake_in_slices()
             await anyio.sleep(min(WAKE_REST_S_MAX, WAKE_REST_S * sum(tail.users for tail in dirty)))
 
     async def _hear_others(self) -> None:
@@ -333,10 +293,12 @@ class Follower:
         self._to_the_last = to_the_last
         self._kept = journal.tail(session_id)
         self._tail: Tail | None = None
+        self._place = 0
         self.seq = after
 
     async def __aenter__(self) -> "Follower":
         self._tail = await self._kept.__aenter__()
+        self._place = self._tail.users
         return self
 
     async def __aexit__(
@@ -344,11 +306,17 @@ class Follower:
     ) -> None:
         await self._kept.__aexit__(kind, exc, trace)
 
+    @property
+    def session(self) -> Session:
+        """The session, as far as this process knows it."""
+        assert self._tail is not None, "a follower is used inside `async with`"
+        return self._tail.session
+
     async def next(self) -> Sequence[Recorded]:
         """The next events, at least one; waits for it. None when the process ends."""
         while True:
             assert self._tail is not None, "a follower is used inside `async with`"
-            changed = self._tail.changed
+            changed = self._tail.bell(self._place)
             if (events := await self.ready()) or (self._journal.ending and not self._to_the_last):
                 return events
             await changed.wait()
@@ -371,22 +339,10 @@ class Follower:
 
 _AWAITED = TURN_PAUSES | {"interrupt_requested"}
 """Somebody stands still until one of these comes: it is told at once, even in a flood."""
-_COMPLETES = frozenset({"text_complete", "reasoning_complete"})
-_BEGINS = frozenset({"turn_started", "turn_resumed", "step_started"})
-
-
-def _pieces_begin(events: Sequence[Recorded], before: int | None) -> int | None:
-    """Where the deltas of a text that is not complete begin, after `events`; `before` is where they began before."""
-    for recorded in events:
-        if recorded.is_delta:
-            before = before or recorded.seq
-        elif recorded.type in _COMPLETES or recorded.type in _BEGINS:
-            before = None
-    return before
 
 
 def _superseding(append: Append, first_delta: int | None) -> Append:
     """A completed text takes the place of its deltas, which begin at `first_delta`; an abandoned step's stay."""
-    completes = [at for at, recorded in enumerate(append.events) if recorded.type in _COMPLETES]
-    begin = (_pieces_begin(append.events[:at], first_delta) for at in completes)
+    completes = [at for at, recorded in enumerate(append.events) if recorded.type in COMPLETES]
+    begin = (pieces_begin(append.events[:at], first_delta) for at in completes)
     return replace(append, supersedes=next(filter(None, begin), None))

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import anyio
@@ -20,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from meerkat_mcp.domain.errors import Internal, InvalidRequest, MeerkatError, PermissionDenied, SessionNotFound
 from meerkat_mcp.domain.recorded import Recorded
+from meerkat_mcp.domain.session import Session
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import page
 from meerkat_mcp.server.callers import CALLER_KEY, LOCAL
@@ -87,7 +89,8 @@ async def asset(request: Request) -> Response:
     if found is None:
         return Response("There is no such file.", 404, media_type="text/plain", headers=HEADERS)
     headers = HEADERS | {"ETag": found.etag}
-    if found.etag in (known.strip() for known in request.headers.get("if-none-match", "").split(",")):
+    known = request.headers.get("if-none-match", "").split(",")
+    if found.etag in (etag.strip().removeprefix("W/") for etag in known):  # a proxy that packs marks it as weak
         return Response(status_code=304, headers=headers)
     return Response(found.body, media_type=found.media_type, headers=headers)
 
@@ -101,6 +104,7 @@ class Asset:
     etag: str
 
 
+@cache
 def _assets() -> dict[str, Asset]:
     media_types = {page.STYLE: "text/css", page.ICON: "image/svg+xml"} | dict.fromkeys(page.MODULES, "text/javascript")
     return {name: _asset(name, media_type) for name, media_type in media_types.items()}
@@ -120,6 +124,7 @@ class Watch:
     def __init__(self, realm: Realm, ending: Ending) -> None:
         self._realm = realm
         self._ending = ending
+        self._looked_at: dict[str, float] = {}
 
     async def events(self, request: Request) -> Response:
         """The log from `?after_seq=` or `Last-Event-ID` on (which wins), then what comes, until the reader goes."""
@@ -144,7 +149,9 @@ class Watch:
         except Exception:
             log.exception("Events could not be shown, by a bug.")
             return refused(Internal())
-        return EventStream(self._realm, session_id, after, self._ending)
+        if request.method == "HEAD":
+            return Response(media_type=EventStream.media_type)
+        return EventStream(self._realm, session_id, after, self._ending, self._looked_at)
 
 
 def _after(request: Request) -> int:
@@ -159,7 +166,9 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, realm: Realm, session_id: str, after: int, ending: Ending) -> None:
+    def __init__(
+        self, realm: Realm, session_id: str, after: int, ending: Ending, looked_at: dict[str, float]
+    ) -> None:
         super().__init__()
         del self.headers["content-length"]
         # a proxy that gathers output would hold back what is being written
@@ -168,6 +177,7 @@ class EventStream(Response):
         self._session_id = session_id
         self._after = after
         self._ending = ending
+        self._looked_at = looked_at
         self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -187,6 +197,7 @@ class EventStream(Response):
             with anyio.move_on_after(FAREWELL_WAIT_S):
                 await send({"type": "http.response.body", "body": farewell, "more_body": False})
             tasks.cancel_scope.cancel()
+        self._looked_at.pop(self._session_id, None)
 
     async def _follow(self, send: Send) -> None:
         """Send events until the process ends. Raises SessionNotFound, StoreUnavailable."""
@@ -195,9 +206,7 @@ class EventStream(Response):
             look_at = 0.0
             while True:
                 if anyio.current_time() >= look_at:
-                    session = await self._realm.sessions.settled(self._session_id)
-                    interval_s = ACTIVE_CHECK_INTERVAL_S if session.active else IDLE_CHECK_INTERVAL_S
-                    look_at = anyio.current_time() + interval_s
+                    look_at = anyio.current_time() + await self._look(follower.session)
                 events: Sequence[Recorded] = ()
                 with anyio.CancelScope(deadline=look_at):
                     events = await follower.next()
@@ -207,6 +216,15 @@ class EventStream(Response):
                     return
                 if anyio.current_time() - self._sent_at >= PING_INTERVAL_S:
                     await self._send(send, b": ping\n\n")
+
+    async def _look(self, session: Session) -> float:
+        """Look after the session, unless another reader of it just did; in how many seconds to do it again."""
+        interval_s = ACTIVE_CHECK_INTERVAL_S if session.active else IDLE_CHECK_INTERVAL_S
+        now_s = anyio.current_time()
+        if now_s - self._looked_at.get(session.id, -interval_s) >= interval_s:
+            await self._realm.sessions.settled(session.id)
+            self._looked_at[session.id] = now_s
+        return interval_s
 
     async def _send(self, send: Send, chunk: bytes) -> None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -4,7 +4,8 @@ from words import PATIENCE_S, check_log, ended, run, settings, until
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.settings import Settings
-from meerkat_mcp.sessions.journal import TAIL_EVENTS_MAX, Journal
+from meerkat_mcp.sessions.journal import Journal
+from meerkat_mcp.sessions.tail import SLICE_FOLLOWERS, TAIL_EVENTS_MAX
 
 pytestmark = pytest.mark.anyio
 
@@ -160,3 +161,23 @@ async def test_settings_fit_through_the_log_unchanged(realm):
     session_id = (await realm.sessions.run("", given)).session_id
     assert (await realm.journal.load(session_id)).settings == given
     assert (await realm.store.read(session_id))[0].event.settings == given
+
+
+async def test_a_crowd_is_woken_in_slices_and_everybody_gets_everything(realm):
+    session_id = await session(realm)
+    crowd, last = 3 * SLICE_FOLLOWERS, 6
+    got: list[list[int]] = []
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+
+            async def follower() -> None:
+                got.append(await collect(realm.journal, session_id, after=1, through=last))
+
+            for _ in range(crowd):
+                tasks.start_soon(follower)
+            while realm.journal.followers < crowd:
+                await anyio.lowlevel.checkpoint()
+            for number in range(last - 1):
+                await realm.journal.record(session_id, lambda _, n=number: [named(f"t{n}")])
+    assert got == [list(range(2, last + 1))] * crowd
+    assert realm.journal.followers == 0
