@@ -277,7 +277,11 @@ class Subscriptions:
         subscriber.watches[watch.event] = watch
         self._watching.setdefault(watch.topic, {})[watch] = subscriber
         if watch.look is not None:
-            watch.shown = await watch.look()
+            try:
+                watch.shown = await watch.look()
+            except BaseException:
+                self._unwatch(subscriber, watch.event)
+                raise
         subscriber.rest(watch)
 
     def _unwatch(self, subscriber: Subscriber, event: ServerEvent) -> None:

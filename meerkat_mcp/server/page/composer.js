@@ -1,6 +1,8 @@
 // Where a person says something to a session: the next prompt, or one that waits for its turn.
 
-import { element, say, show } from "./dom.js";
+import { element, keyWords, say, show } from "./dom.js";
+
+const SHORTCUTS = [["j", "k", "turns"], ["/", "prompt"], ["u", "sessions"]];
 
 const PLACEHOLDERS = {
   idle: "Say what comes next",
@@ -16,14 +18,14 @@ export class Composer {
     this.sent = { text: "", key: "" };
     this.field = element("textarea", { rows: "1", "aria-label": "Prompt", input: () => this.#fit() });
     this.button = element("button", { type: "submit", class: "main" }, "Send");
-    this.hint = element("p", { class: "hint" });
+    this.hint = element("span");
     this.problem = element("p", { class: "problem", role: "alert", hidden: true });
     this.form = element(
       "form",
       { class: "composer", "aria-label": "Prompt", submit: (event) => this.#submit(event) },
       this.problem,
       element("div", { class: "field" }, this.field, this.button),
-      this.hint,
+      element("p", { class: "hint" }, this.hint, element("span", { class: "shortcuts" }, ...keyWords(SHORTCUTS))),
     );
     this.field.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#submit(event);
@@ -42,7 +44,6 @@ export class Composer {
     say(this.button, queues ? "Queue" : "Send");
     const keys = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ Enter" : "Ctrl+Enter";
     say(this.hint, reason ? "" : `${keys} ${queues ? "queues it for when this turn has ended" : "sends"}`);
-    show(this.hint, !reason);
   }
 
   tell(words) {

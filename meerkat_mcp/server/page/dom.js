@@ -43,3 +43,11 @@ export function copyButton(label, textOf) {
   });
   return button;
 }
+
+// Which keys do what: of each group the last is the word, the others are keys.
+export function keyWords(groups) {
+  return groups.map((group) => {
+    const keys = group.slice(0, -1).map((key) => element("kbd", {}, key));
+    return element("span", {}, ...keys, ` ${group.at(-1)}`);
+  });
+}

@@ -1,6 +1,6 @@
 // All sessions, newest activity first, always as they are now.
 
-import { element, say, show } from "./dom.js";
+import { element, keyWords, say, show } from "./dom.js";
 import { Row } from "./rows.js";
 import { count } from "./words.js";
 
@@ -190,11 +190,4 @@ export class ListPage {
     if (at === 0 && by < 0) return this.filter.focus();
     return links[Math.max(0, Math.min(links.length - 1, at + by))]?.focus();
   }
-}
-
-function keyWords(groups) {
-  return groups.map((group) => {
-    const words = group.at(-1);
-    return element("span", {}, ...group.slice(0, -1).map((key) => element("kbd", {}, key)), ` ${words}`);
-  });
 }

@@ -85,9 +85,9 @@ export class SessionPage {
   #refusal(tool) {
     const { caller } = this;
     if (!caller) return "";
-    if (caller.denied_tools?.includes(tool)) return `Your token does not allow ${tool}.`;
     const lacks = caller.scopes && !caller.scopes.includes("sessions:run");
-    return lacks ? "You may look, not act: your token lacks the scope sessions:run." : "";
+    if (lacks) return "You may look, not act: your token lacks the scope sessions:run.";
+    return caller.denied_tools?.includes(tool) ? `Your token does not allow ${tool}.` : "";
   }
 
   // ── following ──

@@ -43,11 +43,11 @@ class StepView {
     this.calls.append(view.node);
   }
 
-  // The model is asked again: what this step said is void.
-  clear() {
+  // The model is asked again: what this step said is void, and `why` is all that is left.
+  clear(why) {
     this.open = {};
     this.calls = null;
-    this.node.replaceChildren(this.label);
+    this.node.replaceChildren(...this.node.querySelectorAll(":scope > :is(.step-label, .note)"), why);
   }
 
   abandon() {
@@ -106,10 +106,9 @@ export class TurnView {
   }
 
   note(kind, words, more = "") {
-    const line = element("p", { class: `note ${kind}` }, words);
-    const place = this.content;
-    if (!more) return place.append(line);
-    return place.append(element("details", { class: `note ${kind}` }, element("summary", {}, words), more));
+    const attributes = { class: `note ${kind}` };
+    if (!more) return this.content.append(element("p", attributes, words));
+    return this.content.append(element("details", attributes, element("summary", {}, words), more));
   }
 
   tick(nowMs) {
@@ -180,11 +179,11 @@ export class TurnView {
   }
 
   retrying(event) {
-    this.step?.clear();
-    const failed = [...this.calls].filter(([, call]) => !call.node.isConnected);
-    failed.forEach(([id]) => this.calls.delete(id));
     const when = event.delay_s >= 0.1 ? ` in ${event.delay_s.toFixed(1)} s` : "";
-    this.note("warning", `${event.message} Attempt ${event.attempt} of ${event.attempts_max}${when}.`);
+    const words = `${event.message} Attempt ${event.attempt} of ${event.attempts_max}${when}.`;
+    this.step?.clear(element("p", { class: "note warning" }, words));
+    const failed = [...this.calls].filter(([, call]) => !this.node.contains(call.node));
+    failed.forEach(([id]) => this.calls.delete(id));
   }
 
   output_rejected(event) {
