@@ -42,7 +42,7 @@ async def listing(args: Namespace) -> int:
     try:
         async with values.realm_to_look_at(args) as realm:
             found = await realm.reading.list(selection, cursor=args.cursor, offset=args.offset, limit=args.limit)
-            names = {} if args.json else {session.id: await _name(realm, session) for session in found.sessions}
+            names = {} if args.json else {session.id: _name(session) for session in found.sessions}
     except RealmNotFound:
         if not values.unnamed(args, values.choice(args).realm_id):
             raise
@@ -226,14 +226,11 @@ def _tell_sessions(found: Listing, names: dict[str, str], args: Namespace) -> No
         display.note(f"There are more: --offset {args.offset + len(found.sessions)}")
 
 
-async def _name(realm: Realm, session: Session) -> str:
+def _name(session: Session) -> str:
     """The session's title, or how it began; and its labels."""
-    title = session.title
-    if not title and session.turns:
-        began = await realm.store.read(session.id, types=("turn_started",), limit=1)
-        title = "".join(telling.line(recorded.event) for recorded in began)
     labels = " ".join(f"{key}={value}" for key, value in session.labels.items())
-    return display.clipped(" ".join(part for part in (title, f"[{labels}]" if labels else "") if part), TITLE_CHARS)
+    named = " ".join(part for part in (session.name, f"[{labels}]" if labels else "") if part)
+    return display.clipped(named, TITLE_CHARS)
 
 
 def _narrowed(args: Namespace) -> bool:

@@ -27,6 +27,8 @@ from meerkat_mcp.domain.settings import Settings
 State = Literal["new", "idle", "running", "stopping", "waiting", "archived"]
 TurnStatus = Literal["queued", "running", "waiting", "completed", "interrupted", "limit", "failed"]
 
+OPENING_CHARS = 80
+
 _ANYTIME: tuple[type[e.Fact], ...] = (e.SettingsChanged, e.SessionForked)
 _BY_OTHERS: tuple[type[e.Fact], ...] = (e.PromptQueued, e.PromptDropped, *_ANYTIME)
 
@@ -109,9 +111,9 @@ class Queued(Value):
 class Session(Value):
     """The small facts about a session. Its messages stay in the log.
 
-    `principal` is who began it, where callers are known by name. `messages` counts what was said, prompts and replies;
-    `busy_ms` is the time turns have worked; `compacted_seq` is where the last compaction's summary ends and what the
-    model sees in full begins.
+    `principal` is who began it, where callers are known by name; `opening` is how its first prompt begins. `messages`
+    counts what was said, prompts and replies; `busy_ms` is the time turns have worked; `compacted_seq` is where the
+    last compaction's summary ends and what the model sees in full begins.
     """
 
     id: str
@@ -120,6 +122,7 @@ class Session(Value):
     state: State = "new"
     settings: Settings = Settings()
     title: str = ""
+    opening: str = ""
     labels: dict[str, str] = Field(default_factory=dict)
     created_ms: int = 0
     updated_ms: int = 0
@@ -134,6 +137,11 @@ class Session(Value):
     busy_ms: int = 0
     compacted_seq: int = 0
     warned: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: its title, or how it began; empty when nothing was said yet."""
+        return self.title or self.opening
 
     @property
     def active(self) -> bool:
@@ -267,6 +275,7 @@ def _turn_moves(
         return {
             "state": "running",
             "turn": turn,
+            "opening": session.opening or (_opening(event.prompt) if event.kind == "prompt" else ""),
             "turns": session.turns + 1,
             "messages": session.messages + (event.kind == "prompt"),
             "queue": tuple(queued for queued in session.queue if queued.turn_id != event.turn_id),
@@ -294,6 +303,11 @@ def _turn_moves(
             return {"state": "waiting", "turn": _at(turn, event, change), "busy_ms": _busy_ms(session, turn, now)}
         case e.InterruptRequested():
             return {"state": "stopping", "turn": _at(turn, event, {"interrupt": event.reason})}
+
+
+def _opening(prompt: str) -> str:
+    line = " ".join(prompt[: 10 * OPENING_CHARS].split())
+    return line if len(line) <= OPENING_CHARS else f"{line[: OPENING_CHARS - 1].rstrip()}…"
 
 
 _STATUS: dict[str, TurnStatus] = {

@@ -165,7 +165,7 @@ async def _continue(realm: Realm, session: Session) -> str:
     turn = session.turn
     outcome = await realm.sessions.outcome(session, turn.turn_id) if turn is not None else None
     lines = [
-        f"Let us go on with the agent session {code(session.id)}, called {code(await name_of(realm, session))}.",
+        f"Let us go on with the agent session {code(session.id)}, called {code(name_of(session))}.",
         "",
         f"- state: {session.state}",
         f"- turns: {session.turns}",

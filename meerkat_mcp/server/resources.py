@@ -28,7 +28,6 @@ from mcp.types import (
 from pydantic import BaseModel
 
 from meerkat_mcp.domain.errors import InvalidRequest
-from meerkat_mcp.domain.events import TurnStarted
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.version import VERSION
@@ -161,7 +160,7 @@ def add_resources(server: MCPServer[Any], realm: Realm) -> None:
 async def listed(realm: Realm, caller: Caller) -> list[Resource]:
     """What a host offers to mention: the static ones, and the transcripts of the latest sessions."""
     found = await realm.reading.list(Selection(principal=caller.sees), limit=LISTED_MAX)
-    return [*STATIC, *[await _mention(realm, session) for session in found.sessions]]
+    return [*STATIC, *[_mention(session) for session in found.sessions]]
 
 
 async def read(realm: Realm, caller: Caller, uri: str) -> TextResourceContents:
@@ -226,22 +225,17 @@ async def transcript(realm: Realm, session: Session) -> str:
     return page.markdown(session, realm.id)
 
 
-async def name_of(realm: Realm, session: Session) -> str:
-    """What a person calls a session: its title, or how its first prompt begins."""
-    name = session.title
-    if not name:
-        for recorded in await realm.store.read(session.id, types=("turn_started",), limit=1):
-            event = recorded.event
-            name = event.prompt[: 10 * NAME_CHARS_MAX] if isinstance(event, TurnStarted) else ""
-    line = " ".join(name.split()) or f"Session {session.id[:8]}"
-    return line if len(line) <= NAME_CHARS_MAX else f"{line[: NAME_CHARS_MAX - 1].rstrip()}…"
+def name_of(session: Session) -> str:
+    """What a person calls a session, short enough for a menu."""
+    name = " ".join(session.name.split()) or f"Session {session.id[:8]}"
+    return name if len(name) <= NAME_CHARS_MAX else f"{name[: NAME_CHARS_MAX - 1].rstrip()}…"
 
 
-async def _mention(realm: Realm, session: Session) -> Resource:
+def _mention(session: Session) -> Resource:
     turns = f"{session.turns} turn{'' if session.turns == 1 else 's'}"
     return Resource(
         uri=f"{SESSIONS}/{session.id}/transcript",
-        name=await name_of(realm, session),
+        name=name_of(session),
         description=f"Session, {session.state}, {turns}, {session.settings.model or 'default model'}",
         mime_type=MARKDOWN,
         annotations=Annotations(audience=["user", "assistant"], last_modified=_iso(session.updated_ms)),

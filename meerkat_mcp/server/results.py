@@ -67,11 +67,14 @@ class TurnResult(BaseModel):
 
 
 class SessionView(BaseModel):
-    """A session in a list. `messages` counts prompts and replies; times are milliseconds since the Unix epoch."""
+    """A session in a list. `opening` is how a session without a title begins. `messages` counts prompts and replies;
+    times are milliseconds since the Unix epoch.
+    """
 
     session_id: str
     principal: str | None = None
     title: str | None = None
+    opening: str | None = None
     labels: dict[str, str] | None = None
     state: State
     model: str | None = None
@@ -325,6 +328,7 @@ def session_view(session: Session) -> SessionView:
         session_id=session.id,
         principal=session.principal,
         title=session.title or None,
+        opening=None if session.title else session.opening or None,
         labels=session.labels or None,
         state=session.state,
         model=session.settings.model,

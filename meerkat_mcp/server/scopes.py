@@ -1,22 +1,25 @@
 """Which scope a message needs: the one table, for the tools, for HTTP's 403, and for what a caller is told.
 
-`sessions:run` includes `sessions:read`: who runs a turn reads its answer. The others stand for themselves.
+`sessions:run` includes `sessions:read`: who runs a turn reads its answer; so does `sessions:approve`, which no message
+of MCP needs: it is for people. The others stand for themselves.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 READ, RUN, CONFIGURE, DELETE = "sessions:read", "sessions:run", "config:write", "sessions:delete"
+APPROVE = "sessions:approve"
 
 SCOPES: dict[str, str] = {
     READ: "look at sessions, their events, the config and the models",
     RUN: "start, resume, interrupt, fork, archive and compact sessions",
     CONFIGURE: "change the realm's config",
     DELETE: "delete sessions for good",
+    APPROVE: "allow on the watch page what a waiting turn wants to do: for people, not for a model's host",
 }
 """Every scope, and what it lets a caller do."""
 
-_INCLUDES = {RUN: (READ,)}
+_INCLUDES = {RUN: (READ,), APPROVE: (READ,)}
 
 TOOL_SCOPES: dict[str, str] = {
     "meerkat_run": RUN,

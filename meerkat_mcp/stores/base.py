@@ -110,8 +110,9 @@ class Selection(Value):
 
 
 def found_by(session: Session) -> str:
-    """The text that a query, casefolded too, is looked for in: the title and each `key=value` of the labels."""
-    return "\n".join((session.title, *(f"{key}={value}" for key, value in session.labels.items()))).casefold()
+    """The text that a query, casefolded too, is looked for in: title, opening, and each `key=value` of the labels."""
+    labels = (f"{key}={value}" for key, value in session.labels.items())
+    return "\n".join((session.title, session.opening, *labels)).casefold()
 
 
 class Stream(Value):

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server.app import build_server
 from meerkat_mcp.server.scopes import READ
+from meerkat_mcp.web.approving import approving_routes
 from meerkat_mcp.web.auth import Authentication
 from meerkat_mcp.web.guard import Guard
 from meerkat_mcp.web.health import LIVE_PATH, READY_PATH, health_routes
@@ -61,6 +62,7 @@ class RealmApp(Starlette):
             Route(METRICS_PATH, measured),
             *health_routes(realm),
             *watch_routes(realm, self._ending),
+            *approving_routes(realm),
         ]
         super().__init__(**_parts(self._mcp, options, routes, metrics, counting))
 

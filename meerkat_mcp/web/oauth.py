@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from meerkat_mcp.domain.errors import InvalidRequest
 from meerkat_mcp.server.callers import Caller
-from meerkat_mcp.server.scopes import SCOPES, granted
+from meerkat_mcp.server.scopes import APPROVE, SCOPES, granted
 from meerkat_mcp.web.keys import ALGORITHMS, IssuerKeys
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class OAuth:
         document = {
             "resource": self._resource,
             "authorization_servers": [self._issuer],
-            "scopes_supported": list(SCOPES),
+            "scopes_supported": [scope for scope in SCOPES if scope != APPROVE],  # hosts ask for what stands here
             "bearer_methods_supported": ["header"],
             "resource_name": "Meerkat sessions",
         }

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 NOTES_SERVER = Path(__file__).parents[2] / "docs" / "examples" / "notes_server.py"
-ADA, BOB = "ada-0123456789abcdef", "bob-0123456789abcdef"
+ADA, BOB, CID = "ada-0123456789abcdef", "bob-0123456789abcdef", "cid-0123456789abcdef"
 QUICK = {"delta_ms": 0}
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
 
 @pytest.fixture
 def tokens(tmp_path) -> Path:
-    """Ada may do everything, Bob may look."""
+    """Ada may do everything, Bob may look, Cid may run turns."""
     file = tmp_path / "tokens"
-    file.write_text(f"ada {ADA}\nbob {BOB} sessions:read\n", encoding="utf-8")
+    file.write_text(f"ada {ADA}\nbob {BOB} sessions:read\ncid {CID} sessions:run\n", encoding="utf-8")
     file.chmod(0o600)
     return file
 
@@ -69,8 +69,8 @@ async def prepare(look, tmp_path, **permissions) -> Path:
 ASK = '[[call notes__add {"text": "Buy milk."}]]'
 
 
-async def test_a_call_is_approved_on_the_page_where_callers_may(eyes, serve_http, serve, look, tmp_path):
-    notes = await prepare(look, tmp_path, caller_may_approve=True)
+async def test_a_call_is_approved_on_the_page_though_callers_may_not(eyes, serve_http, serve, look, tmp_path):
+    notes = await prepare(look, tmp_path, caller_may_approve=False)
     async with serve() as host, serve_http() as server:
         run = await host.call("meerkat_run", prompt=ASK, mcp_servers={"notes": {}}, provider_params=QUICK)
         page = await eyes.open(f"{server.url}/sessions/{run['session_id']}")
@@ -80,22 +80,35 @@ async def test_a_call_is_approved_on_the_page_where_callers_may(eyes, serve_http
         await call.get_by_role("button", name="Approve").click()
         await expect(page.locator(".head .state")).to_have_text("idle")
         await expect(call).to_have_attribute("data-state", "done")
+        await call.locator("summary").click()
+        await expect(call.locator(".verdict")).to_have_text("Approved by the operator.")
     assert "Buy milk." in notes.read_text(encoding="utf-8")
 
 
-async def test_elsewhere_the_page_names_the_command_and_takes_a_no(eyes, serve_http, serve, look, tmp_path):
+async def test_who_may_not_approve_is_told_the_command(eyes, serve_http, serve, look, tokens, tmp_path):
+    eyes.tolerates = re.compile("status of 401")
+    await prepare(look, tmp_path)
+    async with serve() as host, serve_http("--token-file", str(tokens)) as server:
+        run = await host.call("meerkat_run", prompt=ASK, mcp_servers={"notes": {}}, provider_params=QUICK)
+        page = await eyes.open(f"{server.url}/sessions/{run['session_id']}")
+        await page.get_by_label("Bearer token").fill(CID)
+        await page.keyboard.press("Enter")
+        command = f"meerkat-mcp session approve --realm den {run['session_id']}"
+        await expect(page.locator(".call .command code")).to_have_text(command)
+        await expect(page.locator(".call").get_by_role("button", name="Approve")).to_have_count(0)
+
+
+async def test_a_call_is_denied_with_a_reason(eyes, serve_http, serve, look, tmp_path):
     notes = await prepare(look, tmp_path)
     async with serve() as host, serve_http() as server:
         run = await host.call("meerkat_run", prompt=ASK, mcp_servers={"notes": {}}, provider_params=QUICK)
         sid = run["session_id"]
         page = await eyes.open(f"{server.url}/sessions/{sid}")
         call = page.locator(".call")
-        await expect(call.locator(".command code")).to_have_text(f"meerkat-mcp session approve --realm den {sid}")
-        await expect(call.get_by_role("button", name="Approve")).to_have_count(0)
         await call.get_by_role("textbox", name="Reason").fill("Not today.")
         await call.get_by_role("button", name="Deny").click()
         await expect(page.locator(".head .state")).to_have_text("idle")
         await expect(call).to_have_attribute("data-state", "denied")
         await call.locator("summary").click()
-        await expect(call.locator(".verdict")).to_have_text("Denied by the caller: Not today.")
+        await expect(call.locator(".verdict")).to_have_text("Denied by the operator: Not today.")
     assert not notes.exists()

@@ -37,6 +37,15 @@ export class HostLink {
     return "#";
   }
 
+  // A host passes a page's calls on as its own: whether it may say yes is the realm's to say.
+  approves(_, permissions) {
+    return permissions.caller_may_approve || permissions.caller_is_trusted;
+  }
+
+  decide(sessionId, responses) {
+    return this.call("meerkat_resume", { session_id: sessionId, responses, wait_seconds: 0, on_cancel: "detach" });
+  }
+
   async call(tool, args = {}) {
     return taken(await this.#ask("tools/call", { name: tool, arguments: args }));
   }

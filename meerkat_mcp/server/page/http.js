@@ -63,6 +63,21 @@ export class HttpLink {
     return taken(answer.result);
   }
 
+  // Whether whoever looks may say yes here.
+  approves(caller) {
+    return !caller?.scopes || caller.scopes.includes("sessions:approve");
+  }
+
+  // Say yes or no to what a turn waits with: not by MCP, where a model could say it. Raises a Problem.
+  async decide(sessionId, responses) {
+    const response = await this.#fetch(`${this.href(sessionId)}/approvals`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ responses }),
+    });
+    if (!response.ok) throw await problemOf(response);
+  }
+
   // Hand on the events after `after()` in batches, now and as they come, until `signal` aborts. `state` is told
   // "live", "reconnecting", "deleted", or of a Problem that trying again would not mend.
   async follow(sessionId, { after, events, state, signal }) {

@@ -1,10 +1,13 @@
 // What a session's events add up to, for its head: no elements here.
 
+const OPENING_CHARS = 80;
+
 export class Outline {
   constructor() {
     this.seq = 0;
     this.sessionId = "";
     this.title = "";
+    this.opening = "";
     this.labels = {};
     this.settings = {};
     this.model = "";
@@ -26,9 +29,20 @@ export class Outline {
     return true;
   }
 
+  // What a person calls it.
+  get name() {
+    return this.title || this.opening;
+  }
+
   get active() {
     return this.state === "running" || this.state === "stopping";
   }
+}
+
+// How a session without a title is called: as the list calls it.
+function opening(prompt) {
+  const line = prompt.slice(0, 10 * OPENING_CHARS).trim().split(/\s+/).join(" ");
+  return line.length <= OPENING_CHARS ? line : `${line.slice(0, OPENING_CHARS - 1).trimEnd()}…`;
 }
 
 const over = (outline) => Object.assign(outline, { state: "idle", turnId: null });
@@ -49,6 +63,7 @@ const OUTLINED = {
     }
   },
   turn_started(outline, event) {
+    if (event.kind === "prompt") outline.opening ||= opening(event.prompt);
     Object.assign(outline, { state: "running", turnId: event.turn_id, turns: outline.turns + 1 });
     outline.queue.delete(event.turn_id);
   },

@@ -32,8 +32,9 @@ export class Row {
   show(session, nowMs) {
     this.session = session;
     this.link.dataset.state = session.state;
-    say(this.title, session.title ?? shortId(session.session_id));
-    this.title.classList.toggle("untitled", !session.title);
+    const name = session.title ?? session.opening;
+    say(this.title, name ?? shortId(session.session_id));
+    this.title.classList.toggle("untitled", !name);
     this.#label(Object.entries(session.labels ?? {}));
     say(this.state, session.state);
     say(this.model, session.model ?? "");

@@ -25,7 +25,7 @@ export class SessionPage {
     this.following = new Following(this.jump);
     this.asking = {
       decide: (id, verdict, reason) => this.#decide(id, verdict, reason),
-      mayApprove: () => this.permissions.caller_may_approve || this.permissions.caller_is_trusted,
+      mayApprove: () => this.link.approves(this.caller, this.permissions),
       command: () => `meerkat-mcp session approve${this.realm ? ` --realm ${this.realm}` : ""} ${this.outline.sessionId}`,
     };
     this.stopping = new AbortController();
@@ -149,7 +149,7 @@ export class SessionPage {
   async #peek() {
     try {
       const { session } = await this.link.call("meerkat_read", { session_id: this.outline.sessionId, max_chars: 100 });
-      this.#entitle(session.state, session.title ?? "");
+      this.#entitle(session.state, session.title ?? session.opening ?? "");
     } catch {
       // it will be followed again when somebody looks
     }
@@ -180,9 +180,8 @@ export class SessionPage {
 
   #settle() {
     const { outline } = this;
-    const title = outline.title || "Untitled session";
-    say(this.title, outline.seq ? title : "\u00a0");
-    this.title.classList.toggle("untitled", !outline.title);
+    say(this.title, outline.seq ? outline.name || "Untitled session" : "\u00a0");
+    this.title.classList.toggle("untitled", !outline.name);
     this.state.dataset.state = outline.state;
     this.node.dataset.state = outline.state;
     say(this.state, outline.state);
@@ -196,7 +195,7 @@ export class SessionPage {
     this.composer.become(outline.state, this.#refusal("meerkat_resume"));
     this.#summarise();
     this.#queued();
-    this.#entitle(outline.state, outline.title);
+    this.#entitle(outline.state, outline.name);
     this.#tick();
     this.following.settle();
   }
@@ -267,12 +266,7 @@ export class SessionPage {
   }
 
   #decide(toolUseId, verdict, reason) {
-    return this.link.call("meerkat_resume", {
-      session_id: this.outline.sessionId,
-      responses: this.#responses(toolUseId, verdict, reason),
-      wait_seconds: 0,
-      on_cancel: "detach",
-    });
+    return this.link.decide(this.outline.sessionId, this.#responses(toolUseId, verdict, reason));
   }
 
   #responses(toolUseId, decision, reason) {
