@@ -41,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--allow-host", "allowed_hosts", "a further Host to serve", metavar="NAME", action="append")
     add("--allow-origin", "allowed_origins", "whose pages may use this server", metavar="ORIGIN", action="append")
     add("--token-env", "token_env", "the variable with the bearer token", metavar="NAME")
-    add("--token-file", "token_file", "a file of tokens: a line is [NAME] TOKEN [SCOPE…]", metavar="FILE")
+    add("--token-file", "token_file", "a file of tokens, one a line: TOKEN, or NAME TOKEN SCOPE…", metavar="FILE")
     add("--oauth-issuer", "oauth_issuer", "take access tokens of this OAuth issuer", metavar="URL")
     add("--oauth-audience", "oauth_audience", "whom they must be for (--public-url and /mcp)", metavar="URL")
     add("--oauth-jwks-url", "oauth_jwks_url", "where its keys are, if it does not say", metavar="URL")

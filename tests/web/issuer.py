@@ -55,6 +55,7 @@ class Issuer:
         self.cache_control = ""
         self.metadata: dict[str, Any] = {}
         self.metadata_at = METADATA + path
+        self.keys_at = JWKS
         self.redirects: dict[str, str] = {}
         self.document: Any = None
         self.held: anyio.Event | None = None
@@ -109,7 +110,7 @@ class Issuer:
             return Response(status_code=self.status)
         if path == self.metadata_at:
             return JSONResponse(self._metadata() | self.metadata)
-        if path == JWKS:
+        if path == self.keys_at:
             headers = {"Cache-Control": self.cache_control} if self.cache_control else {}
             return JSONResponse({"keys": self.published} if self.document is None else self.document, headers=headers)
         return Response(status_code=404)
@@ -117,7 +118,7 @@ class Issuer:
     def _metadata(self) -> dict[str, Any]:
         return {
             "issuer": self.url,
-            "jwks_uri": self.origin + JWKS,
+            "jwks_uri": self.origin + self.keys_at,
             "token_endpoint": f"{self.origin}/token",
             "authorization_endpoint": f"{self.origin}/authorize",
             "response_types_supported": ["code"],

@@ -22,8 +22,8 @@ from web.issuer import served
 
 from meerkat_mcp.realms import choose, open_realm
 from meerkat_mcp.server.app import build_server
-from meerkat_mcp.server.callers import caller_of
-from meerkat_mcp.server.scopes import CONFIGURE, DELETE, READ, RUN, SCOPES, TOOL_SCOPES
+from meerkat_mcp.server.callers import Caller, caller_of
+from meerkat_mcp.server.scopes import CONFIGURE, DELETE, READ, RUN, SCOPES, TOOL_SCOPES, granted
 from meerkat_mcp.web.auth import AnyOf, Authentication, IssuerAway
 from meerkat_mcp.web.tokens import StaticTokens, token_file
 
@@ -48,6 +48,19 @@ class Away:
 
     def routes(self) -> list[BaseRoute]:
         return [Route("/x", lambda request: JSONResponse({}))]
+
+
+class Everybody:
+    """Lets everybody in."""
+
+    async def authenticate(self, token: str) -> Caller | None:
+        return Caller(principal=f"{len(token)}")
+
+    def challenge(self) -> str:
+        return ""
+
+    def routes(self) -> list[BaseRoute]:
+        return []
 
 
 def probe(calls: list[dict]) -> MCPServer[Any]:
@@ -238,6 +251,12 @@ async def test_a_token_in_the_address_or_the_body_or_a_cookie_does_not_count():
         assert there.calls == []
 
 
+async def test_a_token_has_a_length_that_is_still_looked_at():
+    async with den(auth=Everybody()) as there:
+        assert (await there.call("meerkat_read", "a" * 8192)).status_code == 200
+        assert (await there.call("meerkat_read", "a" * 8193)).status_code == 401
+
+
 async def test_two_tokens_in_one_request_are_none():
     async with den(auth=known()) as there:
         headers = [("authorization", f"Bearer {ALL}"), ("authorization", f"Bearer {READS}")]
@@ -351,7 +370,7 @@ async def test_a_path_may_need_a_scope_whatever_is_sent_there():
 
 def all_but(scope: str) -> StaticTokens:
     """Somebody who has every scope but one, and what needs none of those."""
-    others = [other for other in SCOPES if other != scope and not (scope == READ and other == RUN)]
+    others = [other for other in SCOPES if scope not in granted([other])]
     return StaticTokens(lambda: f"limited {READS} {' '.join(others)}\nada {ALL}")
 
 
@@ -431,7 +450,7 @@ def turned(tool: str) -> dict[str, bytes]:
         "nested deeply": plain.replace('"arguments": {}', f'"arguments": {{"more": {"[" * 400}{"]" * 400}}}').encode(),
         "a lone surrogate": plain.replace('"arguments": {}', '"arguments": {"more": "\\ud800"}').encode(),
         "not a number": plain.replace('"arguments": {}', '"arguments": {"more": NaN}').encode(),
-        "a huge number": plain.replace('"arguments": {}', f'"arguments": {{"more": 1{"0" * 5000}}}').encode(),
+        "a huge number": plain.replace(method, f'"more": 1{"0" * 5000}, {method}').encode(),
         "with a result": plain.replace(method, f'"result": {{}}, {method}').encode(),
         "as a batch": b"[" + plain.encode() + b"]",
         "invalid UTF-8": plain.replace('"arguments": {}', '"arguments": {"more": "\udcff"}').encode(
@@ -458,6 +477,16 @@ async def test_no_way_to_write_a_call_goes_around_its_scope(era: str):
     assert {"plain", "unicode escapes", "method twice", "name twice"} <= taken
     # What makes this test worth its while: on the modern leg more is read as a call than on the other.
     assert ({"UTF-16", "nested deeply", "UTF-8 with a mark"} <= taken) is (era == MODERN)
+
+
+async def test_a_batch_is_judged_message_by_message():
+    """The server takes none, today."""
+    async with den(auth=known()) as there:
+        for tool, status in (("meerkat_read", 400), ("meerkat_delete", 403)):
+            batch = json.dumps([message("meerkat_read"), 7, message(tool)]).encode()
+            assert (await there.post(batch, READS, **routed(tool))).status_code == status
+            assert (await there.post(batch, ALL, **routed(tool))).status_code == 400
+        assert there.calls == []
 
 
 async def session(there: Den, token: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from meerkat_mcp.web.tokens import StaticTokens, parsed, token_file
 
 pytestmark = pytest.mark.anyio
 
-A, B, C = (f"{letter}-{secrets.token_urlsafe(24)}" for letter in "abc")
+A, B, C = (f"{letter}-{letter * 8}-0123456789" for letter in "abc")
 
 
 def tokens(text: str) -> StaticTokens:
@@ -39,6 +39,12 @@ def write(path: Path, text: str, *, atomically: bool = True) -> None:
     new.write_text(text, encoding="utf-8")
     new.chmod(0o600)
     new.replace(path)
+
+
+def rewrite_within_a_tick(path: Path, text: str) -> None:
+    at = path.stat().st_mtime_ns
+    write(path, text, atomically=False)
+    os.utime(path, ns=(at, at))
 
 
 def damage(path: Path, content: bytes | None) -> None:
@@ -95,7 +101,7 @@ async def test_any_other_text_is_nobodys_token():
         (f"ada/x {A}", 1, "the name is not usable"),
         (f"{'n' * 65} {A}", 1, "the name is not usable"),
     ],
-    ids=lambda value: value if isinstance(value, str) and value.isascii() and "a-" not in value else None,
+    ids=lambda value: str(value)[:24],
 )
 def test_what_cannot_be_meant_is_refused_with_its_line_and_without_the_token(text: str, line: int | None, about: str):
     with pytest.raises(InvalidRequest) as refused:
@@ -152,6 +158,15 @@ async def test_tokens_change_without_a_restart(path: Path, atomically: bool):
         write(path, A, atomically=atomically)
         assert await known.authenticate(A)
         assert await known.authenticate(B) is None
+
+
+async def test_a_change_that_the_clock_of_the_file_system_does_not_tell_is_seen(path: Path):
+    """Same size, same file, same time: as when it is written twice within one tick of a coarse clock."""
+    known = token_file(path)
+    for text, other in ((B, A), (C, B), (A, C)):
+        rewrite_within_a_tick(path, text)
+        assert await known.authenticate(text)
+        assert await known.authenticate(other) is None
 
 
 async def test_the_old_token_and_the_new_one_are_both_good_while_both_are_there(path: Path):
