@@ -340,7 +340,7 @@ FIELDS: dict[str, str] = {
     "Capabilities.versions": "Of Python, the MCP SDK, pydantic, and of what the backend uses.",
     "Capabilities.default_reason": "Why this model is the default.",
     "Capabilities.running_turns": "In this process.",
-    "Capabilities.transport": "What carries stdio here.",
+    "Capabilities.transport": "What carries this call: http, or on stdio pipes or threads.",
     "Capabilities.warnings": "What the operator should know.",
     "StreamEvents.status": "`timeout`: nothing came in time. `closed`: the session or the stream is gone.",
     "StreamEvents.events": "See [the events](events.md).",

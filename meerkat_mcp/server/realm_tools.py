@@ -99,7 +99,7 @@ class RealmTools:
             },
             limits=config.limits.model_dump(mode="json"),
             running_turns=realm.turns.running,
-            transport=transport_name(),
+            transport="http" if hasattr(context.request_context.request, "scope") else transport_name(),
             warnings=list(realm.warnings),
         )
 

@@ -151,3 +151,19 @@ async def test_a_caller_is_told_who_they_are_and_what_they_may(two):
     _, bob, _, _ = two
     about = (await done(bob, "meerkat_capabilities"))["caller"]
     assert (about["principal"], about["own_sessions_only"], about["denied_tools"]) == ("bob", True, [])
+
+
+async def test_tools_that_a_caller_may_not_use_say_so_and_are_refused(open_server: OpenServer, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text(f"ann {ANN}\nbob {BOB} sessions:read\n")
+    file.chmod(0o600)
+    async with open_server("--token-file", str(file)) as server, host(server, ANN) as ann, host(server, BOB) as bob:
+        mine, theirs = [{tool.name: tool.description for tool in (await one.list_tools()).tools} for one in (ann, bob)]
+        assert theirs["meerkat_run"] == f"Not for this caller: needs the scope sessions:run. {mine['meerkat_run']}"
+        assert theirs["meerkat_read"] == mine["meerkat_read"]
+        about = await done(bob, "meerkat_capabilities")
+        assert {"meerkat_run", "meerkat_delete"} < set(about["caller"]["denied_tools"])
+        assert about["transport"] == "http"
+        with pytest.raises(MCPError):
+            await bob.call_tool("meerkat_run", {"prompt": "hi"})
+        assert (await done(bob, "meerkat_sessions"))["sessions"] == []
