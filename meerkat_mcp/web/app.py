@@ -4,11 +4,12 @@ From the outside in: every request is observed, so that refusals are counted too
 what was asked for.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.abc
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
@@ -22,7 +23,7 @@ from meerkat_mcp.server.app import build_server
 from meerkat_mcp.server.scopes import READ
 from meerkat_mcp.web.approving import approving_routes
 from meerkat_mcp.web.auth import Authentication
-from meerkat_mcp.web.guard import Guard
+from meerkat_mcp.web.guard import Guard, Load
 from meerkat_mcp.web.health import LIVE_PATH, READY_PATH, health_routes
 from meerkat_mcp.web.metrics import CONTENT_TYPE, Metrics
 from meerkat_mcp.web.observing import Observed, Observer
@@ -31,8 +32,8 @@ from meerkat_mcp.web.watch import watch_routes
 
 MCP_PATH = "/mcp"
 METRICS_PATH = "/metrics"
-
-Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
+ANSWER_S = 1.0
+"""From the end of the last turn on, for calls to be answered that followed it."""
 
 
 class RealmApp(Starlette):
@@ -44,17 +45,20 @@ class RealmApp(Starlette):
         self._realm = realm
         self._options = options
         self._mcp = build_server(realm, trust_caller=trust_caller, expose_paths=expose_paths)
+        self._sessions = HandshakeSessions(self._mcp)
+        self._load = Load()
         self._ending = anyio.Event()
-        metrics = Metrics(realm)
+        metrics = Metrics(realm, self._load)
 
         async def measured(_: Request) -> Response:
             return Response(metrics.render(), media_type=CONTENT_TYPE)
 
         @asynccontextmanager
-        async def counting() -> AsyncGenerator[None]:
+        async def lifespan(_: Starlette) -> AsyncGenerator[None]:
             realm.journal.listeners.add(metrics)
             try:
-                yield
+                async with self._sessions.run():
+                    yield
             finally:
                 realm.journal.listeners.discard(metrics)
 
@@ -64,7 +68,8 @@ class RealmApp(Starlette):
             *watch_routes(realm, self._ending),
             *approving_routes(realm),
         ]
-        super().__init__(**_parts(self._mcp, options, routes, metrics, counting))
+        parts = _parts(self._mcp, options, routes, self._load, metrics)
+        super().__init__(**parts, lifespan=lifespan)
 
     async def end(self) -> None:
         """Let running turns finish for `drain_s`, end the rest, and let go of everybody who waits or follows."""
@@ -72,6 +77,10 @@ class RealmApp(Starlette):
         self._realm.journal.stop_following()
         self._mcp.subscriptions.close()
         self._ending.set()
+        with anyio.move_on_after(ANSWER_S):
+            await self._load.all_answered()
+        self._load.closed = True
+        await self._sessions.end()
 
 
 def build_app(
@@ -92,15 +101,54 @@ def build_app(
 
 def http_app(server: MCPServer[Any], options: HttpOptions, routes: Sequence[BaseRoute] = ()) -> Starlette:
     """Any MCP server as an app under `options`, with further routes: a realm's app without the realm."""
-    return Starlette(**_parts(server, options, routes, None, None))
+    parts = _parts(server, options, routes, Load(), None)
+    sessions = HandshakeSessions(server)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        async with sessions.run():
+            yield
+
+    return Starlette(**parts, lifespan=lifespan)
+
+
+class HandshakeSessions:
+    """The MCP sessions of clients of 2025: the SDK's, in a task of their own, so that they can end before the app."""
+
+    def __init__(self, server: MCPServer[Any]) -> None:
+        self._server = server
+        self._ending, self._ended = anyio.Event(), anyio.Event()
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Serve them while this is entered, or until `end`."""
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self._serve)
+            try:
+                yield
+            finally:
+                self._ending.set()
+
+    async def end(self) -> None:
+        """Close every one; its streams end as they should."""
+        self._ending.set()
+        await self._ended.wait()
+
+    async def _serve(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        try:
+            async with self._server.session_manager.run():
+                task_status.started()
+                await self._ending.wait()
+        finally:
+            self._ended.set()
 
 
 def _parts(
     server: MCPServer[Any],
     options: HttpOptions,
     routes: Sequence[BaseRoute],
+    load: Load,
     observer: Observer | None,
-    alongside: Callable[[], AbstractAsyncContextManager[None]] | None,
 ) -> dict[str, Any]:
     mcp = server.streamable_http_app(
         streamable_http_path=MCP_PATH,
@@ -109,15 +157,6 @@ def _parts(
         max_sessions=options.sessions_max,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # the guard does it
     )
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with server.session_manager.run():
-            if alongside is None:
-                yield
-            else:
-                async with alongside():
-                    yield
 
     authentication = Middleware(
         Authentication,
@@ -129,8 +168,7 @@ def _parts(
     )
     return {
         "routes": [*mcp.routes, *(options.auth.routes() if options.auth is not None else ()), *routes],
-        "middleware": [Middleware(Observed, observer), Middleware(Guard, options), authentication],
-        "lifespan": lifespan,
+        "middleware": [Middleware(Observed, observer), Middleware(Guard, options, load), authentication],
     }
 
 

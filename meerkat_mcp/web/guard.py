@@ -29,16 +29,45 @@ _ALLOWED_HEADERS = (
 _EXPOSED_HEADERS = "mcp-session-id, mcp-protocol-version, www-authenticate, retry-after"
 
 
-class Guard:
-    """Stands before an app. `in_flight` are the requests that it has let in and that are not over."""
+class Load:
+    """What is under way: all `requests` that were let in, and of these the `calls`, which have an answer to come: POST.
 
-    def __init__(self, app: ASGIApp, options: HttpOptions) -> None:
+    Once it is `closed` nothing is let in any more.
+    """
+
+    def __init__(self) -> None:
+        self.requests = self.calls = 0
+        self.closed = False
+        self._answered = anyio.Event()
+
+    async def all_answered(self) -> None:
+        """Wait until no call is under way."""
+        while self.calls:
+            self._answered = anyio.Event()
+            await self._answered.wait()
+
+    def begin(self, method: str) -> None:
+        """One came in."""
+        self.requests += 1
+        self.calls += method == "POST"
+
+    def end(self, method: str) -> None:
+        """One is over."""
+        self.requests -= 1
+        self.calls -= method == "POST"
+        self._answered.set()
+
+
+class Guard:
+    """Stands before an app, and keeps count in `load` of what it lets in."""
+
+    def __init__(self, app: ASGIApp, options: HttpOptions, load: Load) -> None:
         self._app = app
+        self._load = load
         self._options = options
         self._origins = _origins(options)
         self._hosts = _hosts(options)
         self._rates = Rates(options.rate_max) if options.rate_max else None
-        self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or say why not."""
@@ -64,11 +93,11 @@ class Guard:
                     out.add_vary_header("Origin")
             await send(message)
 
-        self.in_flight += 1
+        self._load.begin(scope["method"])
         try:
             await self._app(scope, receive, stamped)
         finally:
-            self.in_flight -= 1
+            self._load.end(scope["method"])
 
     def _refusal(self, scope: Scope, headers: Headers, origin: str | None) -> Response | None:
         hosts = headers.getlist("host")
@@ -92,11 +121,19 @@ class Guard:
                 "Wait a moment; --rate-limit sets how many may come.",
                 retry_after_s=RETRY_AFTER_S,
             )
-        if self.in_flight >= self._options.requests_max:
+        if self._load.closed:
+            return _refused(
+                503,
+                "store_unavailable",
+                "This server is ending.",
+                "Connect again: another one may be there, or soon will.",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        if self._load.requests >= self._options.requests_max:
             return _refused(
                 503,
                 "limit_exceeded",
-                f"{self.in_flight} requests are being served, as many as may be.",
+                f"{self._load.requests} requests are being served, as many as may be.",
                 "Try again; --max-requests sets how many there may be.",
                 retry_after_s=RETRY_AFTER_S,
             )

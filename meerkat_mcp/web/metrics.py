@@ -13,6 +13,7 @@ from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.version import VERSION
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.stores.base import Append
+from meerkat_mcp.web.guard import Load
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STEPS_KEPT_MAX = 10_000
@@ -31,10 +32,9 @@ _ENDS = {
 class Metrics:
     """Counts as a listener of the journal; `render` is what is asked for."""
 
-    def __init__(self, realm: Realm) -> None:
+    def __init__(self, realm: Realm, load: Load) -> None:
         self._registry = CollectorRegistry()
         self._asked: dict[str, tuple[str, str]] = {}
-        self._in_flight = 0
         ProcessCollector(registry=self._registry)
         self._measure_work()
         self._measure_model_calls()
@@ -42,7 +42,7 @@ class Metrics:
         self._gauge("build_info", "The version that runs.", lambda: 1, version=VERSION, backend=realm.manifest.backend)
         self._gauge("turns_running", "Turns that this process works on.", lambda: realm.turns.running)
         self._gauge("followers", "Places in logs that are followed here.", lambda: realm.journal.followers)
-        self._gauge("http_in_flight", "HTTP requests that are not over.", lambda: self._in_flight)
+        self._gauge("http_in_flight", "HTTP requests that are not over.", lambda: load.requests)
 
     def render(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -67,13 +67,8 @@ class Metrics:
 
     # ── the observer of HTTP ──
 
-    def begun(self) -> None:
-        """Count a request that came in."""
-        self._in_flight += 1
-
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that is over."""
-        self._in_flight -= 1
         self._http.labels(method, route, str(status)).inc()
         self._http_s.labels(route).observe(seconds)
 

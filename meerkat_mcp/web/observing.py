@@ -24,14 +24,10 @@ _STATUS_CLOSED = 499
 
 
 class Observer(Protocol):
-    """Is told of every HTTP request."""
-
-    def begun(self) -> None:
-        """One came in."""
-        ...
+    """Is told of every HTTP request that is over."""
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """It is over; `status` is 499 when the client went before the answer began."""
+        """One is over; `status` is 499 when the client went before the answer began."""
         ...
 
 
@@ -47,8 +43,6 @@ class Observed:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         begun_s, status, sent = anyio.current_time(), _STATUS_CLOSED, 0
-        if self._observer is not None:
-            self._observer.begun()
 
         async def watched(message: Message) -> None:
             nonlocal status, sent

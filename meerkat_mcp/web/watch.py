@@ -166,9 +166,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, realm: Realm, session_id: str, after: int, ending: Ending, looked_at: dict[str, float]
-    ) -> None:
+    def __init__(self, realm: Realm, session_id: str, after: int, ending: Ending, looked_at: dict[str, float]) -> None:
         super().__init__()
         del self.headers["content-length"]
         # a proxy that gathers output would hold back what is being written

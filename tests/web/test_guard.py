@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from web.conftest import OpenServer, headers_for, modern
 
-from meerkat_mcp.web.guard import Guard, Rates
+from meerkat_mcp.web.guard import Guard, Load, Rates
 from meerkat_mcp.web.options import HttpOptions
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ class Behind:
 
 
 def knocking(behind: Behind, client: str = "127.0.0.1", **options) -> httpx2.AsyncClient:
-    transport = httpx2.ASGITransport(Guard(behind, HttpOptions(**options)), client=(client, 1234))
+    transport = httpx2.ASGITransport(Guard(behind, HttpOptions(**options), Load()), client=(client, 1234))
     return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:9111")
 
 
@@ -117,7 +117,7 @@ async def test_who_comes_too_often_is_told_to_wait_and_let_in_again_later():
 
 async def test_clients_do_not_use_up_each_others_rate_and_this_machine_has_none():
     behind = Behind()
-    guard = Guard(behind, HttpOptions(rate_max=1))
+    guard = Guard(behind, HttpOptions(rate_max=1), Load())
     for address, many in (("203.0.113.9", 3), ("203.0.113.8", 1), ("127.0.0.1", 100), ("::1", 100)):
         transport = httpx2.ASGITransport(guard, client=(address, 1))
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -147,6 +147,16 @@ async def test_more_requests_than_may_be_are_refused_and_room_comes_back():
         behind.gate.set()
     async with knocking(behind, requests_max=2) as client:
         assert (await client.get("/")).status_code == 200
+
+
+async def test_a_server_that_has_ended_its_work_sends_everybody_elsewhere():
+    load, behind = Load(), Behind()
+    load.closed = True
+    transport = httpx2.ASGITransport(Guard(behind, HttpOptions(), load), client=("127.0.0.1", 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        refused = await client.get("/")
+    assert (refused.status_code, refused.headers["connection"], behind.served) == (503, "close", 0)
+    assert refused.json()["error"]["retryable"]
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_read_as_anything(open_server: OpenServer):

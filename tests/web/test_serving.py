@@ -135,11 +135,29 @@ async def test_a_signal_ends_everything_in_order_and_soon(open_server: OpenServe
                     pass
                 told.append("listened")
 
+        async def stand(session: str) -> None:
+            headers = {"accept": "text/event-stream", "mcp-session-id": session, "mcp-protocol-version": "2025-11-25"}
+            async with (
+                httpx2.AsyncClient(timeout=PATIENCE_S) as client,
+                client.stream("GET", f"{server.url}/mcp", headers=headers) as notes,
+            ):
+                told.append("standing")
+                async for _ in notes.aiter_lines():
+                    pass
+                told.append("stood")
+
+        about = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        begin_legacy = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about}
+        begun = await server.post(begin_legacy, accept="application/json, text/event-stream")
         with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stand, begun.headers["mcp-session-id"])
                 for one in (follow, watch, listen):
                     tasks.start_soon(one)
-                while "listening" not in told or await measured(server, "meerkat_followers") < 3:  # one is the turn
+                while (
+                    not {"listening", "standing"} <= {*map(str, told)}
+                    or await measured(server, "meerkat_followers") < 3
+                ):  # one is the turn
                     await anyio.lowlevel.checkpoint()
                 begun_s = anyio.current_time()
                 server.end(how)
@@ -147,6 +165,8 @@ async def test_a_signal_ends_everything_in_order_and_soon(open_server: OpenServe
                 assert anyio.current_time() - begun_s < 5
         assert "interrupted" in told
         assert "listened" in told
+        assert "stood" in told
+        assert "Traceback" not in server.said
         (events,) = (one for one in told if isinstance(one, list))
         assert "event: turn_interrupted" in events
     async with open_realm(choose("den", state_root=tmp_path / "realms")) as realm:
