@@ -1,0 +1,77 @@
+"""Which realm is meant, where it is kept, and as whom it is opened: the flags of every command, checked."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from meerkat_mcp.domain.errors import InvalidRequest
+from meerkat_mcp.domain.realm import Backend, checked_backend, checked_id
+from meerkat_mcp.domain.settings import PermissionMode
+from meerkat_mcp.sessions.clock import Clock, SystemClock
+
+STATE_ROOT_VARIABLE = "MEERKAT_STATE_ROOT"
+REALM_VARIABLE = "MEERKAT_REALM"
+
+
+@dataclass(frozen=True, slots=True)
+class RealmChoice:
+    """Which realm is meant, and as whom: the flags of every command, checked."""
+
+    realm_id: str
+    state_root: Path
+    backend: Backend | None = None
+    instance_id: str | None = None
+    generated: bool = False
+    permission_ceiling: PermissionMode | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the realm is kept."""
+        return self.state_root / self.realm_id
+
+
+def choose(
+    realm_id: str | None = None,
+    *,
+    isolated: bool = False,
+    instance_id: str | None = None,
+    backend: str | None = None,
+    state_root: str | Path | None = None,
+    workspace: str | Path | None = None,
+    permission_ceiling: PermissionMode | None = None,
+    clock: Clock | None = None,
+) -> RealmChoice:
+    """Make a choice of what a caller said: a named realm, a new one, or the one of a workspace.
+
+    `permission_ceiling` holds for turns of this process, whatever the realm's config allows beyond it.
+
+    Raises:
+        InvalidRequest: an id that is none, both a name and `isolated`, or an unknown backend.
+    """
+    realm_id = realm_id or (None if isolated else os.environ.get(REALM_VARIABLE))
+    if realm_id and isolated:
+        raise InvalidRequest("A realm cannot be both named and isolated.", hint="Leave out --realm or --isolated.")
+    generated = not realm_id and (isolated or workspace is None)
+    if realm_id:
+        name = checked_id(realm_id)
+    elif workspace is None or generated:
+        name = f"realm-{(clock or SystemClock()).new_id()}"
+    else:
+        name = f"ws-{hashlib.sha256(str(Path(workspace).resolve()).encode()).hexdigest()[:16]}"
+    return RealmChoice(
+        realm_id=name,
+        state_root=default_state_root() if state_root is None else Path(state_root).expanduser().resolve(),
+        backend=checked_backend(backend) if backend else None,
+        instance_id=checked_id(instance_id, "instance") if instance_id else None,
+        generated=generated,
+        permission_ceiling=permission_ceiling,
+    )
+
+
+def default_state_root() -> Path:
+    """Where realms lie when nobody says where: `MEERKAT_STATE_ROOT`, else the platform's folder for data."""
+    from platformdirs import user_data_path
+
+    named = os.environ.get(STATE_ROOT_VARIABLE)
+    return Path(named).expanduser().resolve() if named else user_data_path("meerkat", appauthor=False) / "realms"
