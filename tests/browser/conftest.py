@@ -43,13 +43,13 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One event loop for all of these tests, so that they can share a browser and servers."""
+    """One event loop for the tests of a module, which share a browser; longer, and tests that run their own would fail."""
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def browser(anyio_backend) -> AsyncGenerator[Browser]:
     program = chromium()
     async with async_playwright() as playwright:
@@ -197,7 +197,7 @@ class Desk:
         return (await self.host.call("meerkat_run", prompt=prompt, wait_seconds=0, **given))["session_id"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def shared_desk(anyio_backend, tmp_path_factory) -> AsyncGenerator[Desk]:
     state_root = tmp_path_factory.mktemp("desk")
     async with hosted(state_root) as host, served(state_root) as server:
