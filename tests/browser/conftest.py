@@ -45,7 +45,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One event loop for the tests of a module, which share a browser; longer, and tests that run their own would fail."""
+    """One event loop for a module, whose tests share a browser; for longer, and tests that run their own would fail."""
     return "asyncio"
 
 

@@ -55,7 +55,7 @@ async def test_streamed_events_come_in_order_and_whole(serve):
         assert seqs == list(range(2, result["last_seq"] + 1)), "everything from the turn's first event on, once"
         written = "".join(event["text"] for event in events if event["type"] == "text_delta")
         assert written == result["text"]
-        progress = [note["params"]["progress"] for note in host.notes]
+        progress = [note["params"]["progress"] for note in host.notes if note["method"] == "notifications/progress"]
         assert progress == sorted(set(progress))
 
 
