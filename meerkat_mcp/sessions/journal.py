@@ -25,7 +25,7 @@ from meerkat_mcp.domain.recorded import Recorded, encode, place
 from meerkat_mcp.domain.session import SHOWN, Session, advance
 from meerkat_mcp.sessions.clock import Clock
 from meerkat_mcp.sessions.tail import COMPLETES, Tail, pieces_begin
-from meerkat_mcp.stores.base import Append, Claim, SequenceConflict, Store
+from meerkat_mcp.stores.base import Append, Claim, SequenceConflict, Store, is_full
 
 WAKE_REST_S = 0.000_02
 WAKE_REST_S_MAX = 0.05
@@ -88,7 +88,7 @@ class Journal:
             page = await self.store.read(session_id, after=after, through=through, limit=PAGE_EVENTS)
             for recorded in page:
                 yield recorded
-            if len(page) < PAGE_EVENTS:
+            if not is_full(page, PAGE_EVENTS):
                 return
             after = page[-1].seq
 

@@ -9,13 +9,14 @@ A backend is one class that meets `Store`. The rules every one of them keeps, an
   the power cut. One of deltas alone is visible to every reader when it returns, and survives the process.
 - **Superseding.** An append may remove deltas that it completes. Nothing else is ever removed from a log
   but by `delete`.
-- **Reading** gives events in order of `seq`, without those removed.
+- **Reading** gives events in order of `seq`, without those removed; of large ones fewer than were asked for
+  (`READ_BYTES_MAX`), but at least one if there is one.
 - **Changes.** `changes` tells what *other* processes recorded; it may tell too often, never too late or never.
 - A method raises `StoreUnavailable` when the store cannot be reached or written, `Corrupt` when what it finds
   contradicts itself. After an error of `append` nothing of it is in the log.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,8 @@ from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, State
 
 READ_EVENTS_MAX = 1000
+READ_BYTES_MAX = 1024 * 1024
+"""Of events that are read at once; a single larger one still comes whole."""
 LIST_SESSIONS_MAX = 200
 
 _COMPLETES = frozenset({"text_complete", "reasoning_complete"})
@@ -88,6 +91,22 @@ class Append:
             return range(0)
         complete = (recorded.seq for recorded in self.events if recorded.type in _COMPLETES)
         return range(self.supersedes, max(complete, default=self.events[0].seq))
+
+
+def fitting(found: Iterable[Recorded]) -> list[Recorded]:
+    """As many of these as are read at once."""
+    kept, size = list[Recorded](), 0
+    for recorded in found:
+        kept.append(recorded)
+        size += len(recorded.body)
+        if size >= READ_BYTES_MAX:
+            break
+    return kept
+
+
+def is_full(page: Sequence[Recorded], limit: int) -> bool:
+    """Whether there may be more events behind a page that was read with this limit."""
+    return len(page) >= limit or sum(len(recorded.body) for recorded in page) >= READ_BYTES_MAX
 
 
 class Cursor(Value):

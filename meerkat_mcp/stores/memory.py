@@ -6,6 +6,7 @@ Since nothing here waits for anything, every method is one step that no other ta
 
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 
 import anyio
@@ -26,8 +27,9 @@ from meerkat_mcp.stores.base import (
     SequenceConflict,
     Store,
     Stream,
-    found_by,
+    fitting,
 )
+from meerkat_mcp.stores.selecting import Listed
 
 
 class MemoryStore:
@@ -85,8 +87,8 @@ class MemoryStore:
         start = bisect_right(log, after, key=lambda recorded: recorded.seq)
         end = len(log) if through is None else bisect_right(log, through, key=lambda recorded: recorded.seq)
         if not types:
-            return log[start : min(end, start + limit)]
-        return [recorded for recorded in log[start:end] if recorded.type in types][:limit]
+            return fitting(log[start : min(end, start + limit)])
+        return fitting(islice((recorded for recorded in log[start:end] if recorded.type in types), limit))
 
     async def changes(self) -> AsyncGenerator[Collection[str]]:
         """See `Store`."""
@@ -101,9 +103,11 @@ class MemoryStore:
     ) -> Sequence[Session]:
         """See `Store`."""
         place = None if after is None else (after.updated_ms, after.session_id)
-        newest_first = sorted(self._shown.values(), key=_place, reverse=True)
+        newest_first = sorted(map(Listed.of, self._shown.values()), key=lambda each: each.place, reverse=True)
         selected = [
-            each for each in newest_first if _selects(selection, each) and (place is None or _place(each) < place)
+            self._shown[each.session_id]
+            for each in newest_first
+            if each.selected(selection) and (place is None or each.place < place)
         ]
         return selected[offset : offset + limit]
 
@@ -175,21 +179,6 @@ class MemoryStore:
     async def close(self) -> None:
         """See `Store`."""
         self._closed.set()
-
-
-def _place(session: Session) -> tuple[int, str]:
-    return session.updated_ms, session.id
-
-
-def _selects(selection: Selection, session: Session) -> bool:
-    query = selection.query.casefold()
-    return (
-        selection.archived in (None, session.state == "archived")
-        and (not selection.states or session.state in selection.states)
-        and selection.labels.items() <= session.labels.items()
-        and selection.principal in (None, session.principal)
-        and (session.id.lower().startswith(query) or query in found_by(session))
-    )
 
 
 _: type[Store] = MemoryStore

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -23,11 +23,23 @@ from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, advance
 from meerkat_mcp.stores import sqlite_library
-from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, Cursor, Selection, Store, Stream
+from meerkat_mcp.stores.base import (
+    READ_EVENTS_MAX,
+    Append,
+    Claim,
+    Cursor,
+    Selection,
+    Store,
+    Stream,
+    fitting,
+    is_full,
+)
 from meerkat_mcp.stores.sqlite_file import FILE_NAME, Thread, erase, open_reader
 from meerkat_mcp.stores.sqlite_instances import EXPIRES, Instances
 from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, closed, is_busy, translated
 from meerkat_mcp.stores.sqlite_writer import CLAIM, LAST_POSITION, Writer
+
+T = TypeVar("T")
 
 SMALL_ROWS_MAX = 200
 HEARING_INTERVAL_S = 0.01
@@ -139,15 +151,16 @@ class SQLiteStore:
             where, parameters = where + " AND seq <= ?", [*parameters, through]
         if types:
             where, parameters = where + f" AND type IN ({_marks(types)})", [*parameters, *types]
-        rows = await self._rows(
+        events = await self._read(
             "SELECT seq, type, body FROM events WHERE session = (SELECT number FROM sessions WHERE id = ?)"
             f" AND {where} ORDER BY seq LIMIT ?",
             (*parameters, limit),
+            _events,
             small=limit <= SMALL_ROWS_MAX and not types,
         )
-        if len(rows) == limit:
+        if is_full(events, limit):
             await anyio.lowlevel.checkpoint()  # who reads on and on must let others in between
-        return [Recorded(*row) for row in rows]
+        return events
 
     async def changes(self) -> AsyncGenerator[Collection[str]]:
         """See `Store`."""
@@ -273,22 +286,34 @@ class SQLiteStore:
 
     async def _rows(self, sql: str, parameters: tuple[Any, ...] = (), *, small: bool = True) -> list[tuple[Any, ...]]:
         """All rows of a query; one that is not `small` is made in the reader's thread."""
+        return await self._read(sql, parameters, lambda rows: rows.fetchall(), small=small)
+
+    async def _read(
+        self, sql: str, parameters: tuple[Any, ...], take: Callable[[Any], list[T]], *, small: bool
+    ) -> list[T]:
+        """What `take` makes of the rows of a query."""
         if self._closed:
             raise closed(self.path)
         try:
             if small:
                 try:
-                    return self._inline.execute(sql, parameters).fetchall()
+                    return take(self._inline.execute(sql, parameters))
                 except LibraryError as error:
                     if not is_busy(error):
                         raise
-            return await self._reader.run(lambda connection: connection.execute(sql, parameters).fetchall())
+            return await self._reader.run(lambda connection: take(connection.execute(sql, parameters)))
         except LibraryError as error:
             raise translated(error, self.path) from error
 
     async def _changed(self, sql: str, parameters: tuple[Any, ...]) -> int:
         """How many rows a statement changed, of those that a power cut may undo."""
         return await self.writer.change(lambda connection: connection.execute(sql, parameters).rowcount, durable=False)
+
+
+def _events(rows: Any) -> list[Recorded]:
+    events = fitting(Recorded(*row) for row in rows)
+    rows.close()  # a page that is full before the rows end would keep them open
+    return events
 
 
 def _conditions(selection: Selection) -> tuple[list[str], list[Any]]:

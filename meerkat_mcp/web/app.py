@@ -23,6 +23,7 @@ from meerkat_mcp.server.app import build_server
 from meerkat_mcp.server.scopes import READ
 from meerkat_mcp.web.approving import approving_routes
 from meerkat_mcp.web.auth import Authentication
+from meerkat_mcp.web.endpoint import Endpoint
 from meerkat_mcp.web.guard import Guard, Load
 from meerkat_mcp.web.health import LIVE_PATH, READY_PATH, health_routes
 from meerkat_mcp.web.metrics import CONTENT_TYPE, Metrics
@@ -150,7 +151,7 @@ def _parts(
     load: Load,
     observer: Observer | None,
 ) -> dict[str, Any]:
-    mcp = server.streamable_http_app(
+    server.streamable_http_app(
         streamable_http_path=MCP_PATH,
         max_request_body_size=options.body_bytes_max,
         session_idle_timeout=options.session_idle_s,
@@ -167,7 +168,11 @@ def _parts(
         path_scope=lambda path: READ if path == METRICS_PATH else None,
     )
     return {
-        "routes": [*mcp.routes, *(options.auth.routes() if options.auth is not None else ()), *routes],
+        "routes": [
+            Route(MCP_PATH, Endpoint(server, options.body_bytes_max)),
+            *(options.auth.routes() if options.auth is not None else ()),
+            *routes,
+        ],
         "middleware": [Middleware(Observed, observer), Middleware(Guard, options, load), authentication],
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import pydantic
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -24,6 +24,10 @@ from meerkat_mcp.web.statuses import refused
 BODY_BYTES_MAX = 256 * 1024
 
 log = logging.getLogger(__name__)
+
+
+class TooLarge(LimitExceeded):
+    """A body that nobody could have meant."""
 
 
 class Verdicts(pydantic.BaseModel):
@@ -42,6 +46,10 @@ def approving_routes(realm: Realm) -> Sequence[BaseRoute]:
     async def approvals(request: Request) -> Response:
         try:
             return JSONResponse(await _decided(realm, request), 202)
+        except ClientDisconnect:
+            raise
+        except TooLarge as exc:
+            return JSONResponse({"error": exc.as_dict()}, 413)
         except MeerkatError as exc:
             return refused(exc)
         except Exception:
@@ -79,7 +87,7 @@ async def _verdicts(request: Request) -> Verdicts:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES_MAX:
-            raise LimitExceeded("The body is too large.", limit="body_bytes", maximum=BODY_BYTES_MAX)
+            raise TooLarge("The body is too large.", limit="body_bytes", maximum=BODY_BYTES_MAX)
     try:
         return Verdicts.model_validate_json(body)
     except pydantic.ValidationError as exc:

@@ -17,10 +17,11 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meerkat_mcp.server.callers import CALLER_KEY, LOCAL, Caller
 from meerkat_mcp.server.scopes import READ, RUN, SCOPES, TOOL_SCOPES, needed
+from meerkat_mcp.web.bodies import replayed, whole_body
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class Authentication:
         if scope["method"] != "POST" or caller.scopes.issuperset(SCOPES):
             await self._known(scope, receive, send)
             return
-        body = await _whole_body(receive, self._body_bytes_max)
+        body = await whole_body(receive, self._body_bytes_max)
         if body is None:
             return  # they are gone
         if len(body) > self._body_bytes_max:
@@ -173,7 +174,7 @@ class Authentication:
         elif (lacking := _lacking(body, caller.scopes)) is not None:
             await self._forbidden(*lacking)(scope, receive, send)
         else:
-            await self._known(scope, _replayed(body, receive), send)
+            await self._known(scope, replayed(body, receive), send)
 
     def _unauthenticated(self, description: str, *, error: str = "") -> Response:
         """401. To who sent no token no error is named (RFC 6750, 3.1), only what a token must be good for."""
@@ -218,28 +219,6 @@ def _bearer(scope: Scope) -> str | None:
         return None
     found = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
     return found[1] if found and len(found[1]) <= TOKEN_CHARS_MAX else ""
-
-
-async def _whole_body(receive: Receive, bytes_max: int) -> bytes | None:
-    """The body, cut soon after `bytes_max` bytes; None: the client went away."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if len(body) > bytes_max or not message.get("more_body", False):
-            return bytes(body)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once more, and then whatever comes."""
-    held: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return held.pop() if held else await receive()
-
-    return replay
 
 
 def _lacking(body: bytes, held: frozenset[str]) -> tuple[str, str] | None:

@@ -20,7 +20,6 @@ CLIENTS_MAX = 10_000
 BURST_S = 2.0
 """How much of its rate a client may save up."""
 RETRY_AFTER_S = 1
-TOO_LARGE = 413
 
 _ALLOWED_METHODS = "GET, POST, DELETE, OPTIONS"
 _ALLOWED_HEADERS = (
@@ -78,6 +77,14 @@ class Guard:
         refusal = self._refusal(scope, headers, origin)
         if refusal is not None:
             return await refusal(scope, receive, send)
+        whole = "content-length" not in headers and "transfer-encoding" not in headers
+
+        async def received() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = whole or not message.get("more_body", False)
+            return message
+
         if scope["method"] == "OPTIONS" and origin is not None and "access-control-request-method" in headers:
             return await _preflight(origin)(scope, receive, send)
 
@@ -85,7 +92,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
                 out.setdefault("X-Content-Type-Options", "nosniff")
-                if message["status"] == TOO_LARGE:
+                if not whole:
                     out["Connection"] = "close"  # or the rest of the body would be read to no end
                 if origin is not None:
                     out.setdefault("Access-Control-Allow-Origin", origin)
@@ -95,11 +102,25 @@ class Guard:
 
         self._load.begin(scope["method"])
         try:
-            await self._app(scope, receive, stamped)
+            await self._app(scope, received, stamped)
         finally:
             self._load.end(scope["method"])
 
     def _refusal(self, scope: Scope, headers: Headers, origin: str | None) -> Response | None:
+        if "content-length" in headers and "transfer-encoding" in headers:
+            return _refused(
+                400,
+                "invalid_request",
+                "A request has Content-Length or Transfer-Encoding, not both.",
+                "It could be read in two ways (RFC 9112, 6.1).",
+            )
+        if headers.get("content-length", "0").isdigit() and self._is_too_large(headers):
+            return _refused(
+                413,
+                "limit_exceeded",
+                f"The body is larger than {self._options.body_bytes_max} bytes.",
+                "--max-body sets how large it may be.",
+            )
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._knows_host(hosts[0]):
             named = f"The host {hosts[0][:200]!r}" if hosts else "A request without Host"
@@ -138,6 +159,9 @@ class Guard:
                 retry_after_s=RETRY_AFTER_S,
             )
         return None
+
+    def _is_too_large(self, headers: Headers) -> bool:
+        return int(headers.get("content-length", "0")[:20]) > self._options.body_bytes_max
 
     def _knows_host(self, host: str) -> bool:
         name = _without_port(host.lower())

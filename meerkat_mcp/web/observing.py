@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import anyio
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meerkat_mcp.server.callers import CALLER_KEY, Caller
@@ -53,6 +54,8 @@ class Observed:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            pass  # they hung up in the middle of what they said
         except Exception:
             status = 500
             raise

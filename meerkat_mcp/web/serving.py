@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from meerkat_mcp.domain.errors import InvalidRequest
 from meerkat_mcp.server.signals import on_signals
+from meerkat_mcp.web.connection import Connection
 from meerkat_mcp.web.options import HttpOptions
 
 CLOSE_S = 1.0
@@ -86,7 +87,7 @@ def address(listener: socket.socket) -> str:
 def _config(app: ASGIApp, options: HttpOptions) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",  # httptools keeps blanks at the end of a header that MCP compares with the body
+        http=Connection,  # on h11: httptools keeps blanks at the end of a header that MCP compares with the body
         ws="none",
         lifespan="on",
         log_config=None,

@@ -92,7 +92,7 @@ async def test_without_the_scope_for_it_nobody_can(open_server: OpenServer, note
         ({"answers": []}, 400),
         ([], 400),
         ({"responses": [{"tool_use_id": "another", "decision": "approve"}]}, 400),
-        ({"responses": [{"tool_use_id": "x" * 200, "decision": "deny", "reason": "r" * 300_000}]}, 429),
+        ({"responses": [{"tool_use_id": "x" * 200, "decision": "deny", "reason": "r" * 300_000}]}, 413),
     ],
 )
 async def test_what_answers_nothing_is_refused_and_changes_nothing(open_server: OpenServer, notes, body, status: int):
