@@ -4,6 +4,7 @@ CONTRIBUTING.md says how a page is read here. A page's tool calls are one conver
 commands another one, both without anybody's keys.
 """
 
+import argparse
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +24,16 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from meerkat_mcp import Realm, build_server, choose, open_realm
-from meerkat_mcp.cli import grammar
+from meerkat_mcp.cli import grammar, http
 from meerkat_mcp.domain import errors, events
 from meerkat_mcp.domain.config import Config
 from meerkat_mcp.providers import anthropic_params, openai_chat, openai_responses
 from meerkat_mcp.providers.gemini_history import _PARAMS as GEMINI
 from meerkat_mcp.server.app import surface
+from meerkat_mcp.web.app import MCP_PATH
+from meerkat_mcp.web.guard import Load
+from meerkat_mcp.web.metrics import Metrics
+from meerkat_mcp.web.options import PORT
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -204,6 +210,29 @@ def test_every_name_that_opentelemetry_sees_is_on_its_page():
     assert sorted(name for name in names if f"`{name}`" not in text) == []
 
 
+def test_every_flag_for_http_is_on_its_page():
+    parser = argparse.ArgumentParser(add_help=False)
+    http.add_flags(parser)
+    text = (DOCS / "how-to" / "serve-over-http.md").read_text(encoding="utf-8")
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    assert len(flags) > 15
+    assert [flag for flag in flags if flag not in text] == []
+
+
+@pytest.mark.anyio
+async def test_every_metric_is_on_its_page_with_its_labels(tmp_path: Path):
+    page = (DOCS / "how-to" / "serve-over-http.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(meerkat_\w+)` \| ([^|]*?) ?\|", page, re.MULTILINE))
+    async with open_realm(choose("docs", backend="memory", state_root=tmp_path)) as realm:
+        collectors = [*Metrics(realm, Load())._registry._collector_to_names]
+    names = {
+        f"{one._name}_total" if one._type == "counter" else one._name: one._labelnames
+        for one in cast(list[Any], collectors)
+        if hasattr(one, "_labelnames")
+    }
+    assert rows == {name: ", ".join(f"`{label}`" for label in labels) for name, labels in names.items()}
+
+
 def test_the_readme_lists_every_tool_once():
     rows = re.findall(r"^\| `(meerkat_\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(TOOLS)
@@ -334,9 +363,19 @@ def test_the_host_configs_of_a_page_start_our_server(page: Page):
             ((key, servers),) = [(key, value) for key, value in config.items() if key != "inputs"]
             assert key in ("mcpServers", "servers", "context_servers", "mcp_servers")
             for server in servers.values():
+                if "url" in server:
+                    assert_reaches(server)
+                    continue
                 assert server["command"] == "/path/to/.venv/bin/meerkat-mcp"
                 assert_serves(server["args"])
                 assert {*server.get("env", ()), *server.get("env_vars", ())} <= KEYS
+
+
+def assert_reaches(server: dict[str, Any]) -> None:
+    """A host's config for HTTP: our address as it is without flags, and a token by its name, never a real one."""
+    assert server["url"] == f"http://127.0.0.1:{PORT}{MCP_PATH}"
+    token = server.get("bearer_token_env_var") or server["headers"]["Authorization"]
+    assert re.fullmatch(r"MEERKAT_TOKEN|Bearer (\$\{?(env:|input:)?(MEERKAT_TOKEN|meerkat-token)\}?|YOUR_TOKEN)", token)
 
 
 @with_a(lambda page: "/path/to/.venv/bin/meerkat-mcp" in page.path.read_text(encoding="utf-8"))
@@ -461,6 +500,26 @@ def test_the_tour_goes_as_the_readme_shows_it(tmp_path: Path):
         assert any(fits(same_for_all(line), one) for one in real), line
 
 
+def test_the_server_over_http_says_what_the_readme_shows(tmp_path: Path):
+    (shown,) = (block for block in read(ROOT / "README.md").blocks if "http" in block.notes)
+    (serve, started), (ask, answer) = (part.splitlines() for part in shown.text.strip().split("\n\n"))
+    command = [sys.executable, "-m", "meerkat_mcp", *shlex.split(serve)[2:], "--port", "0"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(MEERKAT_STATE_ROOT=str(tmp_path)), stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            assert process.stderr is not None, "it was started with a pipe"
+            line = process.stderr.readline()
+            assert same_for_all(line) == same_for_all(started)
+            (address,) = re.findall(r"at (http://[\d.:]+)/", line)
+            path = ask.removeprefix("$ curl http://127.0.0.1:9111")
+            with urllib.request.urlopen(address + path, timeout=COMMAND_LIMIT_S) as said:
+                assert said.read().decode() == answer
+        finally:
+            process.kill()
+
+
 def same_for_all(line: str) -> str:
     """Without what differs from run to run: ids and numbers."""
     return re.sub(r"\d+", "N", re.sub(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", line)).strip()
@@ -473,6 +532,7 @@ SAYS = {
     "callback_tool.py": "Rain and 4 degrees in Oslo.",
     "embed.py": "Your name is Ada.",
     "embed_follow.py": "turn_completed",
+    "embed_http.py": "Nice to meet you, Ada.",
     "embed_server.py": "Nice to meet you, Ada.",
     "first_session.py": "Your name is Ada.",
     "follow_events.py": "text_complete word1 word2",

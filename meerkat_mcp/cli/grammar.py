@@ -13,6 +13,7 @@ GLOBAL_DEFAULTS: dict[str, Any] = {
     "isolated": False,
     "instance": None,
     "realm_backend": None,
+    "realm_dsn_env": None,
     "state_root": None,
     "context_root": None,
     "log_level": "warning",
@@ -24,6 +25,7 @@ _TAKES_VALUE = (
     "--realm",
     "--instance",
     "--realm-backend",
+    "--realm-dsn-env",
     "--state-root",
     "--context-root",
     "--log-level",
@@ -118,7 +120,8 @@ def _globals(*, shown: bool = False, json: bool = True) -> ArgumentParser:
     add("--realm", "the realm; without it that of this folder (or MEERKAT_REALM)", metavar="ID")
     add("--isolated", "a new realm that nobody else has", action="store_true")
     add("--instance", "a name for this process", metavar="ID")
-    add("--realm-backend", "for a new realm: sqlite (default) or memory", metavar="NAME")
+    add("--realm-backend", "for a new realm: sqlite (default), postgres, jsonl or memory", metavar="NAME")
+    add("--realm-dsn-env", "the variable with a postgres realm's address (MEERKAT_POSTGRES_DSN)", metavar="NAME")
     add("--state-root", "where realms are kept (or MEERKAT_STATE_ROOT)", metavar="DIR")
     add("--context-root", "the folder whose realm is meant; default: this one", metavar="DIR")
     add("--log-level", "how much goes to stderr", choices=("debug", "info", "warning", "error"))

@@ -142,6 +142,10 @@ def say_started(realm: "Realm", where: str, options: dict[str, Any]) -> None:
         f"meerkat-mcp {VERSION}: serving realm {realm.id} ({realm.manifest.backend}) at {known}/ "
         f"(MCP: {known}/mcp){listening}\n"
     )
+    if options.get("host") in ("0.0.0.0", "::") and not options.keys() & {"public_url", "allowed_hosts"}:
+        sys.stderr.write(
+            "Other machines are answered only by a name that is known: say --public-url or --allow-host.\n"
+        )
     sys.stderr.flush()
 
 

@@ -68,6 +68,7 @@ def _choice(args: Namespace, workspace: str | Path | None) -> "RealmChoice":
         isolated=args.isolated,
         instance_id=args.instance,
         backend=args.realm_backend,
+        dsn_env=args.realm_dsn_env,
         state_root=args.state_root,
         workspace=workspace,
         permission_ceiling=args.permission_ceiling,

@@ -112,6 +112,7 @@ def choice(args: Namespace, reference: str | None = None) -> "RealmChoice":
         isolated=args.isolated,
         instance_id=args.instance,
         backend=args.realm_backend,
+        dsn_env=args.realm_dsn_env,
         state_root=args.state_root,
         workspace=args.context_root or ("." if realm_id else here()),
         permission_ceiling=args.permission_ceiling,

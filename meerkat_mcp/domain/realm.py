@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from meerkat_mcp.domain.errors import BackendMismatch, InvalidRequest
 from meerkat_mcp.domain.messages import Value
 
-Backend = Literal["sqlite", "memory"]
+Backend = Literal["sqlite", "postgres", "jsonl", "memory"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 
 REALM_ID_CHARS_MAX = 64
@@ -18,18 +18,17 @@ _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f
 
 _ELSEWHERE = {
     "redb": "redb is a store of the Rust Meerkat; use sqlite, which also lets several processes share a realm.",
-    "jsonl": "jsonl is not built yet; use sqlite.",
-    "postgres": "postgres is not built yet; use sqlite.",
 }
 
 
 class Manifest(Value):
-    """What a realm was born with, for good."""
+    """What a realm was born with, for good. `dsn_env` names the variable that says where its database is."""
 
     version: int = MANIFEST_VERSION
     realm_id: str
     backend: Backend
     created_ms: int
+    dsn_env: str | None = None
 
 
 class Instance(Value):

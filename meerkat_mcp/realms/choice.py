@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +13,22 @@ from meerkat_mcp.sessions.clock import Clock, SystemClock
 
 STATE_ROOT_VARIABLE = "MEERKAT_STATE_ROOT"
 REALM_VARIABLE = "MEERKAT_REALM"
+DSN_VARIABLE = "MEERKAT_POSTGRES_DSN"
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class RealmChoice:
-    """Which realm is meant, and as whom: the flags of every command, checked."""
+    """Which realm is meant, and as whom: the flags of every command, checked.
+
+    `dsn_env` is the variable with the address of a PostgreSQL database, if not the one that the realm was made with.
+    """
 
     realm_id: str
     state_root: Path
     backend: Backend | None = None
+    dsn_env: str | None = None
     instance_id: str | None = None
     generated: bool = False
     permission_ceiling: PermissionMode | None = None
@@ -37,6 +45,7 @@ def choose(
     isolated: bool = False,
     instance_id: str | None = None,
     backend: str | None = None,
+    dsn_env: str | None = None,
     state_root: str | Path | None = None,
     workspace: str | Path | None = None,
     permission_ceiling: PermissionMode | None = None,
@@ -47,8 +56,13 @@ def choose(
     `permission_ceiling` holds for turns of this process, whatever the realm's config allows beyond it.
 
     Raises:
-        InvalidRequest: an id that is none, both a name and `isolated`, or an unknown backend.
+        InvalidRequest: an id that is none, both a name and `isolated`, an unknown backend, or a variable that is none.
     """
+    if dsn_env is not None and not _VARIABLE.fullmatch(dsn_env):
+        raise InvalidRequest(
+            "--realm-dsn-env takes the name of a variable.",
+            hint="Export the address as MEERKAT_POSTGRES_DSN, say, and name that: passwords are for the environment.",
+        )
     realm_id = realm_id or (None if isolated else os.environ.get(REALM_VARIABLE))
     if realm_id and isolated:
         raise InvalidRequest("A realm cannot be both named and isolated.", hint="Leave out --realm or --isolated.")
@@ -63,6 +77,7 @@ def choose(
         realm_id=name,
         state_root=default_state_root() if state_root is None else Path(state_root).expanduser().resolve(),
         backend=checked_backend(backend) if backend else None,
+        dsn_env=dsn_env,
         instance_id=checked_id(instance_id, "instance") if instance_id else None,
         generated=generated,
         permission_ceiling=permission_ceiling,

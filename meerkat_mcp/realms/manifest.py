@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from meerkat_mcp.domain.errors import Corrupt, RealmNotFound, StoreUnavailable
+from meerkat_mcp.domain.errors import Corrupt, InvalidRequest, RealmNotFound, StoreUnavailable
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import MANIFEST_VERSION, Manifest, check_pin
-from meerkat_mcp.realms.choice import RealmChoice
+from meerkat_mcp.realms.choice import DSN_VARIABLE, RealmChoice
 from meerkat_mcp.sessions.clock import Clock
 from meerkat_mcp.stores.filelock import FileLock
 
@@ -41,10 +41,8 @@ def materialized(choice: RealmChoice, clock: Clock, *, must_exist: bool) -> Mani
             choice.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(choice.folder / "manifest.lock"):
                 if not path.exists():
-                    born = Manifest(
-                        realm_id=choice.realm_id, backend=choice.backend or "sqlite", created_ms=clock.now_ms()
-                    )
-                    _write_durably(path, json.dumps(born.model_dump(), indent=2) + "\n")
+                    born = _born(choice, clock)
+                    _write_durably(path, json.dumps(born.model_dump(exclude_none=True), indent=2) + "\n")
         manifest = _read_manifest(path)
     except OSError as exc:
         raise StoreUnavailable(
@@ -57,7 +55,18 @@ def materialized(choice: RealmChoice, clock: Clock, *, must_exist: bool) -> Mani
             hint="Use that name, or another state root.",
         )
     check_pin(manifest, choice.backend)
+    if choice.dsn_env is not None and manifest.backend != "postgres":
+        raise InvalidRequest(
+            f"--realm-dsn-env is for realms on postgres; {choice.realm_id!r} is on {manifest.backend}.",
+            hint="Leave it out, or make another realm with --realm-backend postgres.",
+        )
     return manifest
+
+
+def _born(choice: RealmChoice, clock: Clock) -> Manifest:
+    backend = choice.backend or "sqlite"
+    dsn_env = (choice.dsn_env or DSN_VARIABLE) if backend == "postgres" else None
+    return Manifest(realm_id=choice.realm_id, backend=backend, created_ms=clock.now_ms(), dsn_env=dsn_env)
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -48,7 +48,7 @@ async def open_realm(
         logging.getLogger(name).setLevel(logging.WARNING)
     telemetry.record_content(environment(telemetry.CONTENT_VARIABLE))
     manifest = materialized(choice, clock, must_exist=must_exist)
-    store = await opened_store(manifest, choice.folder, clock)
+    store = await opened_store(manifest, choice, clock)
     raised: Exception | None = None
     realm: Realm | None = None
     try:

@@ -4,12 +4,13 @@ So listing sessions never loads a provider.
 """
 
 import os
-from pathlib import Path
 
+from meerkat_mcp.domain.errors import StoreUnavailable
 from meerkat_mcp.domain.realm import Manifest
 from meerkat_mcp.domain.settings import TOOL_RESULT_CHARS_MAX
 from meerkat_mcp.providers.base import Access, Provider
 from meerkat_mcp.providers.wire import Http
+from meerkat_mcp.realms.choice import DSN_VARIABLE, RealmChoice
 from meerkat_mcp.sessions.clock import Clock
 from meerkat_mcp.sessions.providers import Wire
 from meerkat_mcp.stores.base import Store
@@ -66,7 +67,7 @@ def wires(http: Http) -> dict[str, Wire]:
     }
 
 
-async def opened_store(manifest: Manifest, folder: Path, clock: Clock) -> Store:
+async def opened_store(manifest: Manifest, choice: RealmChoice, clock: Clock) -> Store:
     """The store that a realm is pinned to. Raises StoreUnavailable, Corrupt."""
     match manifest.backend:
         case "memory":
@@ -76,4 +77,28 @@ async def opened_store(manifest: Manifest, folder: Path, clock: Clock) -> Store:
         case "sqlite":
             from meerkat_mcp.stores.sqlite import SQLiteStore
 
-            return await SQLiteStore.open(folder, clock_ms=clock.now_ms)
+            return await SQLiteStore.open(choice.folder, clock_ms=clock.now_ms)
+        case "jsonl":
+            from meerkat_mcp.stores.jsonl import JsonlStore
+
+            return await JsonlStore.open(choice.folder, clock_ms=clock.now_ms)
+        case "postgres":
+            name = choice.dsn_env or manifest.dsn_env or DSN_VARIABLE
+            return await _postgres(name, manifest.realm_id, clock)
+
+
+async def _postgres(dsn_env: str, realm_id: str, clock: Clock) -> Store:
+    try:
+        from meerkat_mcp.stores.postgres import PostgresStore
+    except ImportError:
+        raise StoreUnavailable(
+            "The PostgreSQL driver is not installed.", hint="Install asyncpg: pip install 'meerkat-mcp[postgres]'."
+        ) from None
+    dsn = environment(dsn_env)
+    if not dsn:
+        raise StoreUnavailable(
+            f"Realm {realm_id!r} is on PostgreSQL, and {dsn_env} is not set.",
+            hint=f"Export {dsn_env}=postgresql://USER:PASSWORD@HOST/DATABASE, or name another variable with "
+            "--realm-dsn-env.",
+        )
+    return await PostgresStore.open(dsn, realm_id, clock_ms=clock.now_ms)

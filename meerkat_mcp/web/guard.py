@@ -20,6 +20,7 @@ CLIENTS_MAX = 10_000
 BURST_S = 2.0
 """How much of its rate a client may save up."""
 RETRY_AFTER_S = 1
+UNCOUNTED = ("/healthz", "/readyz", "/metrics")
 
 _ALLOWED_METHODS = "GET, POST, DELETE, OPTIONS"
 _ALLOWED_HEADERS = (
@@ -150,7 +151,8 @@ class Guard:
                 "Connect again: another one may be there, or soon will.",
                 retry_after_s=RETRY_AFTER_S,
             )
-        if self._load.requests >= self._options.requests_max:
+        watched_over = scope["path"].endswith(UNCOUNTED)  # or a supervisor would kill what is only busy
+        if self._load.requests >= self._options.requests_max and not watched_over:
             return _refused(
                 503,
                 "limit_exceeded",

@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from meerkat_mcp.domain.errors import InvalidRequest
 from meerkat_mcp.web.auth import Authenticator
@@ -16,7 +17,7 @@ class HttpOptions:
 
     `public_url` is how clients reach it, when that is not its own address (behind a proxy). `allowed_hosts` and
     `allowed_origins` are beyond the loopback names and `public_url`. `trusted_proxies` are the addresses whose
-    X-Forwarded headers are believed. Rates are requests a second for one client (a principal, or else an address).
+    X-Forwarded headers are believed. Rates are requests a second for one address.
     """
 
     host: str = "127.0.0.1"
@@ -41,11 +42,22 @@ class HttpOptions:
         """Whether only programs of this machine can reach it."""
         return is_loopback(self.host)
 
+    def _opened_by(self) -> str:
+        """The flag by which requests of other machines are meant to come, directly or through a proxy."""
+        if not self.loopback:
+            return f"--host {self.host}"
+        if self.trusted_proxies:
+            return "--trust-proxy"
+        name = urlsplit(self.public_url).hostname
+        if name is not None and not is_loopback(name):
+            return "--public-url"
+        return "--allow-host" if any(not is_loopback(host) for host in self.allowed_hosts) else ""
+
     def check(self) -> None:
         """Refuse what would be open to strangers by mistake. Raises InvalidRequest."""
-        if not self.loopback and self.auth is None and not self.insecure:
+        if (opens := self._opened_by()) and self.auth is None and not self.insecure:
             raise InvalidRequest(
-                f"--host {self.host} lets other machines in, and nothing asks who they are.",
+                f"{opens} lets other machines in, and nothing asks who they are.",
                 hint="Give --token-file, --token-env or --oauth-issuer; or say --insecure if the network itself is "
                 "trusted.",
             )

@@ -96,6 +96,8 @@ async def test_who_may_not_approve_is_told_the_command(eyes, serve_http, serve, 
         command = f"meerkat-mcp session approve --realm den {run['session_id']}"
         await expect(page.locator(".call .command code")).to_have_text(command)
         await expect(page.locator(".call").get_by_role("button", name="Approve")).to_have_count(0)
+        await page.locator(".call").get_by_role("button", name="Deny").click()
+        await expect(page.locator(".call")).to_have_attribute("data-state", "denied")
 
 
 async def test_a_call_is_denied_with_a_reason(eyes, serve_http, serve, look, tmp_path):

@@ -52,10 +52,20 @@ def test_other_machines_are_let_in_only_when_asked_who_they_are_or_told_so(host:
 
 
 @pytest.mark.parametrize(
+    "flag", [("--public-url", "https://den.example"), ("--trust-proxy", "10.0.0.1"), ("--allow-host", "den.example")]
+)
+def test_what_lets_others_in_through_a_proxy_is_no_different(flag: tuple[str, str], capsys):
+    said = refusal(capsys, *flag, "--port", "0")
+    assert flag[0] in said["message"]
+    assert "--insecure" in said["hint"]
+
+
+@pytest.mark.parametrize(
     ("flags", "hint"),
     [
         (("--own-sessions-only",), "--token-file"),
         (("--oauth-issuer", "https://issuer.example"), "--public-url"),
+        (("--public-url", "https://den.example"), "--token-file"),
         (("--token-env", "MEERKAT_NO_SUCH_TOKEN"), "--token-file"),
     ],
 )
@@ -227,7 +237,7 @@ async def test_without_an_access_log_there_are_no_lines(open_server: OpenServer)
 
 async def test_behind_a_proxy_the_page_and_mcp_are_found_below_its_prefix(open_server: OpenServer):
     async with open_server(
-        "--root-path", "/agents", "--public-url", "https://den.example", "--trust-proxy", "127.0.0.1"
+        "--root-path", "/agents", "--public-url", "https://den.example", "--trust-proxy", "127.0.0.1", "--insecure"
     ) as server:
         assert "https://den.example/agents/mcp" in server.said
         page = await server.get(

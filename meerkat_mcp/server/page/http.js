@@ -68,14 +68,20 @@ export class HttpLink {
     return !caller?.scopes || caller.scopes.includes("sessions:approve");
   }
 
-  // Say yes or no to what a turn waits with: not by MCP, where a model could say it. Raises a Problem.
-  async decide(sessionId, responses) {
+  // Say yes or no to what a turn waits with: not by MCP, where a model could say it, but for a no of who may say no
+  // more than that. Raises a Problem.
+  async decide(sessionId, responses, caller) {
+    if (!this.approves(caller)) return this.refuse(sessionId, responses);
     const response = await this.#fetch(`${this.href(sessionId)}/approvals`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ responses }),
     });
     if (!response.ok) throw await problemOf(response);
+  }
+
+  refuse(sessionId, responses) {
+    return this.call("meerkat_resume", { session_id: sessionId, responses, wait_seconds: 0, on_cancel: "detach" });
   }
 
   // Hand on the events after `after()` in batches, now and as they come, until `signal` aborts. `state` is told

@@ -266,7 +266,7 @@ export class SessionPage {
   }
 
   #decide(toolUseId, verdict, reason) {
-    return this.link.decide(this.outline.sessionId, this.#responses(toolUseId, verdict, reason));
+    return this.link.decide(this.outline.sessionId, this.#responses(toolUseId, verdict, reason), this.caller);
   }
 
   #responses(toolUseId, decision, reason) {
