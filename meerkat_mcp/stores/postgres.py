@@ -29,7 +29,7 @@ from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, advance
-from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, Cursor, Selection, Store, Stream
+from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, Cursor, Selection, Store, Stream, fitting
 from meerkat_mcp.stores.postgres_bell import SNAPSHOT, Bell, Ear
 from meerkat_mcp.stores.postgres_library import driver_version
 from meerkat_mcp.stores.postgres_server import Server
@@ -181,7 +181,7 @@ class PostgresStore:
         some = ("AND type = ANY ($6)", list(types)) if types else ("",)
         through = _END if through is None else through
         rows = await self._rows(_READ.format(some[0]), searched(session_id), after, through, limit, *some[1:])
-        return [Recorded(*row) for row in rows]
+        return fitting(Recorded(*row) for row in rows)
 
     async def changes(self) -> AsyncGenerator[Collection[str]]:
         """See `Store`."""

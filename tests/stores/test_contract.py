@@ -15,7 +15,17 @@ from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import Settings
-from meerkat_mcp.stores.base import Append, Claim, Cursor, KeyTaken, Selection, SequenceConflict, Store, Stream
+from meerkat_mcp.stores.base import (
+    Append,
+    Claim,
+    Cursor,
+    KeyTaken,
+    Selection,
+    SequenceConflict,
+    Store,
+    Stream,
+    is_full,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -493,6 +503,21 @@ async def test_sessions_are_found_by_who_began_them(store: Store) -> None:
     assert await listed(store, Selection()) == ["018f-3", "018f-2", "018f-1", "018f-0"]
     assert await store.matching("018f", limit=9, principal="bob") == ["018f-2"]
     assert (await store.load("018f-1")).principal == "ann"
+
+
+# ── large events ──
+
+
+async def test_large_events_are_read_a_few_at_a_time_and_all_of_them_in_the_end(store: Store) -> None:
+    log = await begun(store)
+    for _ in range(5):
+        await store.append(log.text("x" * 500_000))
+    found: list[Recorded] = []
+    while page := await store.read("s-1", after=found[-1].seq if found else 0):
+        assert len(page) < 5
+        assert is_full(page, 1000) or page[-1].seq == 6
+        found += page
+    assert found == log.events
 
 
 # ── deleting ──
