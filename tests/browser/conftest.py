@@ -27,7 +27,8 @@ PATIENCE_S = 20.0
 PATIENCE_MS = PATIENCE_S * 1000
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 GONE = re.compile(
-    r"Failed to load resource: net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)"
+    r"Failed to load resource: (net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)"
+    r"|the server responded with a status of 503)"  # what it says while it ends
 )
 
 expect.set_options(timeout=PATIENCE_MS)
