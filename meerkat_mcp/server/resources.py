@@ -37,7 +37,7 @@ from meerkat_mcp.server.answering import answer_with, before
 from meerkat_mcp.server.callers import Caller, caller_of
 from meerkat_mcp.server.inputs import TEXT_CHARS
 from meerkat_mcp.server.markdown import Page
-from meerkat_mcp.sessions.streams import EVENTS_BYTES_MAX
+from meerkat_mcp.sessions.streams import one_read
 from meerkat_mcp.stores.base import Selection
 
 SCHEME = "meerkat://"
@@ -271,23 +271,13 @@ async def _events(realm: Realm, session: Session, after_seq: int) -> dict[str, A
             last_seq=session.seq,
         )
     found = await realm.store.read(session.id, after=after_seq, limit=EVENTS_MAX + 1)
-    kept = _fitting(found)
+    kept, more = one_read(found, EVENTS_MAX)
     return {
         "session_id": session.id,
         "events": [r.event_view(json.loads(recorded.body)) for recorded in kept],
         "next_seq": kept[-1].seq if kept else after_seq,
-        "more": len(kept) < len(found),
+        "more": more,
     }
-
-
-def _fitting(found: Sequence[Recorded]) -> Sequence[Recorded]:
-    """As many as a page takes; a single one that is larger still comes whole."""
-    size = 0
-    for count, recorded in enumerate(found[:EVENTS_MAX]):
-        size += len(recorded.body)
-        if count and size > EVENTS_BYTES_MAX:
-            return found[:count]
-    return found[:EVENTS_MAX]
 
 
 def _json(value: BaseModel | dict[str, Any]) -> str:

@@ -114,7 +114,7 @@ class Streams:
                 while not any(_wanted(recorded, types) for recorded in found):
                     if not (found := await log.next()):
                         break  # the process ends: the caller reads on from another one
-            events, more = _fitting([recorded for recorded in found if _wanted(recorded, types)], events_max)
+            events, more = one_read([recorded for recorded in found if _wanted(recorded, types)], events_max)
             return events, events[-1].seq if more else log.seq, more
 
 
@@ -129,7 +129,8 @@ def _wanted(recorded: Recorded, types: Sequence[str]) -> bool:
     return not types or recorded.type in types
 
 
-def _fitting(events: Sequence[Recorded], events_max: int) -> tuple[Sequence[Recorded], bool]:
+def one_read(events: Sequence[Recorded], events_max: int) -> tuple[Sequence[Recorded], bool]:
+    """As many of these as one read takes, and whether some are left; a single one that is larger still comes whole."""
     size, count = 0, 0
     for recorded in events[:events_max]:
         size += len(recorded.body)
