@@ -6,7 +6,6 @@ no others here either.
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +27,6 @@ from mcp.types import (
 from pydantic import BaseModel
 
 from meerkat_mcp.domain.errors import InvalidRequest
-from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.version import VERSION
 from meerkat_mcp.realms import Realm
@@ -276,7 +274,7 @@ async def _events(realm: Realm, session: Session, after_seq: int) -> dict[str, A
         "session_id": session.id,
         "events": [r.event_view(json.loads(recorded.body)) for recorded in kept],
         "next_seq": kept[-1].seq if kept else after_seq,
-        "more": more,
+        "more": more or bool(kept and kept[-1].seq < session.seq),  # large events are not found all at once
     }
 
 

@@ -115,7 +115,8 @@ class Streams:
                     if not (found := await log.next()):
                         break  # the process ends: the caller reads on from another one
             events, more = one_read([recorded for recorded in found if _wanted(recorded, types)], events_max)
-            return events, events[-1].seq if more else log.seq, more
+            place = events[-1].seq if more else log.seq
+            return events, place, more or place < log.session.seq  # large events are not found all at once
 
 
 def _unknown(stream_id: str) -> StreamNotFound:

@@ -2,6 +2,7 @@ import anyio
 import pytest
 from words import PATIENCE_S, resume, run, settings
 
+from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest, StreamNotFound
 
 pytestmark = pytest.mark.anyio
@@ -90,3 +91,19 @@ async def test_the_stream_of_a_deleted_session_says_closed_or_not_found(realm):
     await realm.shelf.delete(started.session_id)
     with pytest.raises(StreamNotFound):
         await realm.streams.read(stream.stream_id, timeout_s=0)
+
+
+async def test_large_events_are_read_one_after_the_other_and_none_is_the_last_before_it_is(realm):
+    started = await realm.sessions.run("", settings())
+    for _ in range(3):
+        large = e.SettingsChanged(title="x" * 1_100_000)
+        await realm.journal.record(started.session_id, lambda _, large=large: [large])
+    last_seq = (await realm.journal.load(started.session_id)).seq
+    stream = await realm.streams.open(started.session_id, after_seq=0)
+    more, seqs = True, list[int]()
+    while more:
+        found = await realm.streams.read(stream.stream_id, timeout_s=0)
+        seqs += [recorded.seq for recorded in found.events]
+        more = found.more
+    assert seqs[-1] == last_seq
+    assert seqs == [recorded.seq async for recorded in realm.journal.log(started.session_id)]
