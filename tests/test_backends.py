@@ -1,34 +1,19 @@
 """Every backend by its flag: a realm is made with it, keeps its sessions, and says what it needs."""
 
 import json
-import os
-import uuid
 
-import anyio
-import asyncpg
 import pytest
+from databases import DSN, need_postgres, new_realm_id
 
 from meerkat_mcp.cli import main
 
-DSN = os.environ.get("MEERKAT_TEST_POSTGRES_DSN", "postgresql://postgres@127.0.0.1:5432/test")
 VARIABLE = "MEERKAT_TEST_DSN"
-
-
-def reaches_postgres() -> bool:
-    async def reached() -> None:
-        await (await asyncpg.connect(DSN, timeout=5)).close()
-
-    try:
-        anyio.run(reached)
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture
 def meerkat(tmp_path, capsys):
     """The command on a realm of its own; its exit code, and the JSON that it said."""
-    realm = f"backends-{uuid.uuid4().hex[:12]}"
+    realm = new_realm_id()
 
     def command(*words: str) -> tuple[int, dict]:
         code = main(["--json", "--state-root", str(tmp_path), "--realm", realm, *words])
@@ -42,9 +27,7 @@ def meerkat(tmp_path, capsys):
 def test_a_realm_keeps_its_sessions_on_every_backend_that_keeps_any(meerkat, backend: str, monkeypatch):
     flags = ["--realm-backend", backend]
     if backend == "postgres":
-        if not reaches_postgres():
-            assert not os.environ.get("CI"), "CI needs PostgreSQL"
-            pytest.skip("no PostgreSQL on 127.0.0.1:5432")
+        need_postgres()
         monkeypatch.setenv(VARIABLE, DSN)
         flags += ["--realm-dsn-env", VARIABLE]
     code, first = meerkat(*flags, "run", "[[say one]]")

@@ -74,7 +74,9 @@ class TurnStarted(Fact):
 
 
 class TurnResumed(Fact):
-    """A waiting turn goes on: its tool results came before, `prompt` follows them when the caller sent one."""
+    """A waiting or suspended turn goes on, in the process that `owner` names. What a waiting one waited for came
+    before; `prompt` follows that when the caller sent one.
+    """
 
     type: Literal["turn_resumed"] = "turn_resumed"
     prompt: str = ""
@@ -262,6 +264,14 @@ class TurnWaiting(Fact):
     pending_approvals: tuple[ToolCall, ...] = ()
 
 
+class TurnSuspended(Fact):
+    """The process of the turn had to end: another one of the realm takes the turn up where it is. What a step that is
+    not completed said so far is void.
+    """
+
+    type: Literal["turn_suspended"] = "turn_suspended"
+
+
 class TurnInterrupted(Fact):
     """The turn was ended from outside. What it had finished stays in the history."""
 
@@ -358,6 +368,7 @@ Event: TypeAlias = (
     | InterruptRequested
     | TurnCompleted
     | TurnWaiting
+    | TurnSuspended
     | TurnInterrupted
     | TurnLimitReached
     | TurnFailed

@@ -1,10 +1,10 @@
 """A session: what its log adds up to, and which event may come next.
 
-    new ──created──▶ idle ──turn_started──▶ running ──turn_waiting──▶ waiting
-                     ▲ │ ▲                   │    │                    │   │
-             restored│ │archived             │    │interrupt_requested │   │turn_resumed
-                     │ ▼ │                   │    ▼                    │   ▼
-                  archived └──── an end ─────┴─ stopping ◀─────────────┘ running
+    new ──created──▶ idle ──turn_started──▶ running ──turn_waiting, turn_suspended──▶ waiting, suspended
+                     ▲ │ ▲                   │    │                                    │   │
+             restored│ │archived             │    │interrupt_requested                 │   │turn_resumed
+                     │ ▼ │                   │    ▼                                    │   ▼
+                  archived └──── an end ─────┴─ stopping             an end ◀──────────┘ running
 
 All that moves a session lives in this file: `ACCEPTS` says which events each state takes, `advance` what the
 session is afterwards. Both are pure; ids and times come with the events. A turn has exactly one end. While it
@@ -21,11 +21,11 @@ from pydantic import Field
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest, NotWaiting, SessionArchived, SessionBusy
-from meerkat_mcp.domain.messages import StopReason, ToolCall, Usage, Value, without
+from meerkat_mcp.domain.messages import Usage, Value, without
 from meerkat_mcp.domain.settings import Settings
+from meerkat_mcp.domain.turn import Queued, Turn, TurnStatus
 
-State = Literal["new", "idle", "running", "stopping", "waiting", "archived"]
-TurnStatus = Literal["queued", "running", "waiting", "completed", "interrupted", "limit", "failed"]
+State = Literal["new", "idle", "running", "stopping", "waiting", "suspended", "archived"]
 
 OPENING_CHARS = 80
 
@@ -55,6 +55,7 @@ ACCEPTS: dict[State, tuple[type[e.Fact], ...]] = {
         e.InterruptRequested,
         e.TurnCompleted,
         e.TurnWaiting,
+        e.TurnSuspended,
         e.TurnInterrupted,
         e.TurnLimitReached,
         e.TurnFailed,
@@ -69,43 +70,9 @@ ACCEPTS: dict[State, tuple[type[e.Fact], ...]] = {
         *_BY_OTHERS,
     ),
     "waiting": (e.ApprovalResolved, e.ToolExecutionCompleted, e.TurnResumed, e.TurnInterrupted, *_BY_OTHERS),
+    "suspended": (e.TurnResumed, e.TurnInterrupted, *_BY_OTHERS),
     "archived": (e.SessionRestored, e.SessionForked),
 }
-
-
-class Turn(Value):
-    """The running, waiting or latest turn: enough to show and to go on; its texts are in the log.
-
-    Of its `steps`, `summaries` wrote a summary. While it waits, `pending` are the calls that the caller has to answer,
-    `approvals` those to be decided on.
-    """
-
-    turn_id: str
-    kind: Literal["prompt", "compaction"] = "prompt"
-    status: TurnStatus = "running"
-    owner: e.Owner
-    principal: str | None = None
-    started_ms: int
-    resumed_ms: int
-    ended_ms: int | None = None
-    first_seq: int
-    resumed_seq: int
-    last_seq: int
-    steps: int = 0
-    summaries: int = 0
-    tool_calls: int = 0
-    usage: Usage = Usage()
-    pending: tuple[ToolCall, ...] = ()
-    approvals: tuple[ToolCall, ...] = ()
-    stop_reason: StopReason | None = None
-    interrupt: e.InterruptReason | None = None
-
-
-class Queued(Value):
-    """A prompt that waits for the running turn to end; its text is at `seq` in the log."""
-
-    turn_id: str
-    seq: int
 
 
 class Session(Value):
@@ -113,7 +80,8 @@ class Session(Value):
 
     `principal` is who began it, where callers are known by name; `opening` is how its first prompt begins. `messages`
     counts what was said, prompts and replies; `busy_ms` is the time turns have worked; `compacted_seq` is where the
-    last compaction's summary ends and what the model sees in full begins.
+    last compaction's summary ends and what the model sees in full begins. `ready_ms` is since when something waits for
+    a process to go on with it, whichever: a suspended turn, or a queued prompt when no turn is there any more.
     """
 
     id: str
@@ -136,6 +104,7 @@ class Session(Value):
     usage: Usage = Usage()
     busy_ms: int = 0
     compacted_seq: int = 0
+    ready_ms: int | None = None
     warned: tuple[str, ...] = ()
 
     @property
@@ -168,7 +137,7 @@ class Session(Value):
                 hint="Bring it back with meerkat_archive and restore=true.",
                 session_id=self.id,
             )
-        if self.state in ("running", "stopping", "waiting") and isinstance(event, e.TurnStarted | e.SessionArchived):
+        if isinstance(event, e.TurnStarted | e.SessionArchived) and self.state not in ("new", "idle"):
             raise self.busy()
         raise InvalidRequest(f"Session {self.id} is {self.state}; {event.type} cannot come now.", session_id=self.id)
 
@@ -176,13 +145,23 @@ class Session(Value):
         """The refusal of a second prompt: it names the turn, its owner, and since when."""
         turn = self.turn
         assert turn is not None, "only a turn makes a session busy"
-        waiting = self.state == "waiting"
+        doing, hint = {
+            "waiting": (
+                "is waiting in",
+                "Bring what is pending with meerkat_resume, or end the turn with meerkat_interrupt.",
+            ),
+            "suspended": (
+                "has suspended",
+                "A server of this realm takes it up; start one, or resume with if_busy: interrupt or queue.",
+            ),
+        }.get(
+            self.state,
+            ("is running", "Wait with meerkat_read and wait_seconds, or resume with if_busy: interrupt or queue."),
+        )
         return SessionBusy(
-            f"Session {self.id} {'is waiting in' if waiting else 'is running'} turn {turn.turn_id}.",
-            hint="Bring what is pending with meerkat_resume, or end the turn with meerkat_interrupt."
-            if waiting
-            else "Wait with meerkat_read and wait_seconds, or resume with if_busy: interrupt or queue.",
-            retry_after_s=None if waiting else 1.0,
+            f"Session {self.id} {doing} turn {turn.turn_id}.",
+            hint=hint,
+            retry_after_s=None if self.state == "waiting" else 1.0,
             session_id=self.id,
             turn_id=turn.turn_id,
             owner={"instance_id": turn.owner.instance_id, "host": turn.owner.host, "pid": turn.owner.pid},
@@ -195,6 +174,10 @@ def advance(session: Session, event: e.Event) -> Session:
     changes = _changes(session, event)
     if not isinstance(event, e.TextDelta | e.ReasoningDelta):
         changes["updated_ms"] = event.timestamp_ms
+        if "state" in changes or "queue" in changes:
+            state, queue = changes.get("state", session.state), changes.get("queue", session.queue)
+            ready = state == "suspended" or (state == "idle" and bool(queue))
+            changes["ready_ms"] = (session.ready_ms or event.timestamp_ms) if ready else None
     return session.model_copy(update=changes | {"seq": event.seq})
 
 
@@ -227,7 +210,7 @@ def _changes(session: Session, event: e.Event) -> dict[str, object]:
             return {"compacted_seq": event.through_seq}
         case e.BudgetWarning():
             return {"warned": (*session.warned, event.budget)}
-        case e.TurnStarted() | e.TurnResumed() | e.TurnWaiting() | e.InterruptRequested():
+        case e.TurnStarted() | e.TurnResumed() | e.TurnWaiting() | e.TurnSuspended() | e.InterruptRequested():
             return _turn_moves(session, event)
         case e.TurnCompleted() | e.TurnInterrupted() | e.TurnLimitReached() | e.TurnFailed():
             return _turn_ends(session, event)
@@ -256,7 +239,8 @@ def _changes(session: Session, event: e.Event) -> dict[str, object]:
 
 
 def _turn_moves(
-    session: Session, event: e.TurnStarted | e.TurnResumed | e.TurnWaiting | e.InterruptRequested
+    session: Session,
+    event: e.TurnStarted | e.TurnResumed | e.TurnWaiting | e.TurnSuspended | e.InterruptRequested,
 ) -> dict[str, object]:
     now = event.timestamp_ms
     if isinstance(event, e.TurnStarted):
@@ -301,6 +285,8 @@ def _turn_moves(
                 "approvals": event.pending_approvals,
             }
             return {"state": "waiting", "turn": _at(turn, event, change), "busy_ms": _busy_ms(session, turn, now)}
+        case e.TurnSuspended():
+            return {"state": "suspended", "turn": _at(turn, event, {}), "busy_ms": _busy_ms(session, turn, now)}
         case e.InterruptRequested():
             return {"state": "stopping", "turn": _at(turn, event, {"interrupt": event.reason})}
 
@@ -333,7 +319,7 @@ def _turn_ends(session: Session, event: e.TurnEnd) -> dict[str, object]:
         worked_until_ms = session.updated_ms  # a dead process did not work until somebody found out
     else:
         worked_until_ms = event.timestamp_ms
-    busy_ms = session.busy_ms if session.state == "waiting" else _busy_ms(session, turn, worked_until_ms)
+    busy_ms = _busy_ms(session, turn, worked_until_ms) if session.active else session.busy_ms
     return {"state": "idle", "turn": _at(turn, event, change), "busy_ms": busy_ms}
 
 
@@ -379,6 +365,7 @@ SHOWN: tuple[type[e.Fact], ...] = (
     e.TurnStarted,
     e.TurnResumed,
     e.TurnWaiting,
+    e.TurnSuspended,
     e.InterruptRequested,
     e.TurnCompleted,
     e.TurnInterrupted,

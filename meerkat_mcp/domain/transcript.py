@@ -21,7 +21,7 @@ from meerkat_mcp.domain.messages import (
     Value,
     without,
 )
-from meerkat_mcp.domain.session import TurnStatus
+from meerkat_mcp.domain.turn import TurnStatus
 
 UNANSWERED = "The turn was interrupted before this tool answered; it is not known whether it ran."
 NOT_MADE = "This call was not made: its turn, or the reply that asked for it, ended before."
@@ -56,6 +56,7 @@ class Transcript:
         self._summary: Placed | None = None
         self._late: e.TurnResumed | None = None
         self._not_made: set[str] = set()
+        self._unfinished = False
 
     def add(self, event: e.Event) -> None:
         """Take the next event of the log."""
@@ -76,7 +77,7 @@ class Transcript:
             case e.StepStarted():
                 self._settle()
                 self._step, self._blocks = event if event.purpose == "answer" else None, []
-            case e.Retrying():
+            case e.Retrying() | e.TurnSuspended():
                 self._blocks = []
             case e.TextComplete():
                 self._blocks.append(Text(text=event.text))
@@ -125,8 +126,8 @@ class Transcript:
         return tuple(said)
 
     def unanswered(self) -> tuple[ToolCall, ...]:
-        """The calls of the last step that have no result yet, in the model's order."""
-        last = self.placed[-1].message if self.placed else None
+        """The calls of the last step that are to be made and have no result yet, in the model's order."""
+        last = self.placed[-1].message if self.placed and not self._unfinished else None
         calls = last.tool_calls if isinstance(last, AssistantMessage) else ()
         return tuple(call for call in calls if call.tool_use_id in self._open and not self._open[call.tool_use_id])
 
@@ -166,7 +167,8 @@ class Transcript:
         message = AssistantMessage(blocks=blocks, provider=step.provider, model=step.model, items=event.items)
         self.placed.append(self._place(event, message))
         self._open, self._answered = {call.tool_use_id: None for call in message.tool_calls}, event
-        self._not_made = set(self._open) if event.stop_reason in UNFINISHED else set()
+        self._unfinished = event.stop_reason in UNFINISHED
+        self._not_made = set(self._open) if self._unfinished else set()
 
     def _settle(self) -> None:
         """Close the calls of the last step before anything else is said. Their place is that of the last result: a log
@@ -225,6 +227,7 @@ def outcome(turn_id: str, log: Iterable[e.Event]) -> TurnOutcome:
     warnings: list[str] = []
     stop: StopReason | None = None
     aside = False  # a summary made in passing says nothing of the turn
+    asked = False
     for event in log:
         if event.turn_id != turn_id:
             continue
@@ -237,11 +240,11 @@ def outcome(turn_id: str, log: Iterable[e.Event]) -> TurnOutcome:
             case e.TurnResumed():
                 facts |= {"status": "running", "pending": (), "approvals": ()}
             case e.StepStarted():
-                aside = event.purpose == "summary" and facts.get("kind") != "compaction"
+                asked, aside = True, event.purpose == "summary" and facts.get("kind") != "compaction"
                 if not aside:
                     texts, pieces = [], []
                     facts |= {"provider": event.provider, "model": event.model}
-            case e.Retrying() if not aside:
+            case e.Retrying() | e.TurnSuspended() if asked and not aside:
                 texts, pieces = [], []
             case e.TextDelta() if not aside:
                 pieces.append(event.text)
@@ -250,6 +253,7 @@ def outcome(turn_id: str, log: Iterable[e.Event]) -> TurnOutcome:
                 pieces = []
             case e.StepCompleted():
                 usage, steps, stop = usage + event.usage, steps + 1, stop if aside else event.stop_reason
+                asked = False
             case e.ToolExecutionCompleted():
                 tool_calls += 1
                 facts["pending"] = without(facts.get("pending", ()), event.tool_use_id)

@@ -14,8 +14,9 @@ from pydantic import BaseModel, Field, ValidationError
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest
 from meerkat_mcp.domain.messages import ToolCall, ToolResult
-from meerkat_mcp.domain.session import Session, Turn
+from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import TOOL_RESULT_CHARS_MAX
+from meerkat_mcp.domain.turn import Turn
 from meerkat_mcp.server.approving import approval, in_words, question
 from meerkat_mcp.sessions.decisions import Approval, answers
 

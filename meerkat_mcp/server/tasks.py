@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import NotWaiting, ToolResultsMismatch
-from meerkat_mcp.domain.session import Session, Turn
+from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import TurnOutcome, outcome
+from meerkat_mcp.domain.turn import Turn
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import results as r
 from meerkat_mcp.server.approving import can_ask

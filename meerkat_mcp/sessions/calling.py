@@ -5,7 +5,7 @@ only read, and the others are not even shown to the model; `ask` these at once a
 `auto` all. What a tool says of itself is its server's word: whoever names a server trusts it that far.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -60,8 +60,11 @@ class Calling:
             self._ours = {tool.name: tool for tool in listed if tool.name not in callers}
         return (*self._plan.tools, *(tool.definition for tool in self._shown()))
 
-    def sort(self, calls: Sequence[ToolCall]) -> Sorted:
-        """What becomes of each call."""
+    def sort(self, calls: Sequence[ToolCall], allowed: Collection[str] = ()) -> Sorted:
+        """What becomes of each call; those in `allowed`, by id, have their yes already.
+
+        Also what was allowed is not made where only reading is: that may have changed since it was asked for.
+        """
         callers = {tool.name for tool in self._plan.tools}
         answered, run, ask, caller = list[e.ToolExecutionCompleted](), *(list[ToolCall]() for _ in range(3))
         for call in calls:
@@ -76,22 +79,13 @@ class Calling:
             elif tool.read_only or self._plan.permission_mode == "auto":
                 run.append(call)
             elif self._plan.permission_mode == "ask":
-                ask.append(call)
+                (run if call.tool_use_id in allowed else ask).append(call)
             else:
                 answered.append(_failed(call, _ONLY_READS.format(call.tool_name)))
         return Sorted(tuple(answered), tuple(run), tuple(ask), tuple(caller))
 
     async def run(self, calls: Sequence[ToolCall]) -> None:
-        """Make these calls, side by side, and say what comes of each. That they begin is on the disk before they do.
-
-        Also what was approved is not made where only reading is allowed: that may have changed since it was asked for.
-        """
-        if self._plan.permission_mode == "readonly":
-            reading = {tool.name for tool in self._shown()}
-            for call in calls:
-                if call.tool_name not in reading:
-                    self._say(_failed(call, _ONLY_READS.format(call.tool_name)))
-            calls = [call for call in calls if call.tool_name in reading]
+        """Make these calls, side by side, and say what comes of each. That they begin is on the disk before they do."""
         if not calls:
             return
         for call in calls:

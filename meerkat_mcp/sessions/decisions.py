@@ -38,7 +38,7 @@ def next_turn(
     started = e.TurnStarted(turn_id=turn_id, prompt=prompt, owner=owner)
     turn, queued = session.turn, e.PromptQueued(turn_id=turn_id, prompt=prompt, first=if_busy == "interrupt")
     match session.state, if_busy:
-        case (("running" | "stopping" | "waiting"), "queue"):
+        case (("running" | "stopping" | "waiting" | "suspended"), "queue"):
             _check_queue(session, config.limits.max_queued_prompts)
             return [queued]
         case "running", "interrupt":
@@ -46,12 +46,12 @@ def next_turn(
             return [e.InterruptRequested(turn_id=turn.turn_id, reason="superseded"), queued]
         case "stopping", "interrupt":
             return [queued]
-        case "waiting", "interrupt":
+        case (("waiting" | "suspended"), "interrupt"):
             assert turn is not None, "a session waits within a turn"
             return [e.TurnInterrupted(turn_id=turn.turn_id, reason="superseded"), started]
         case "waiting", _:
             raise _mismatch(session, "The session waits for tool results or approvals, not for a prompt.")
-        case (("running" | "stopping"), _):
+        case (("running" | "stopping" | "suspended"), _):
             raise session.busy()
         case _:
             check_budget(session, session.settings.budget.tightened(config.budget), now_ms)

@@ -7,7 +7,8 @@ other processes come in through `Store.changes`, a doorbell: the log is the trut
 
 A decision (`Decision`) is a function from the session to the events that should follow. It may be asked again:
 when another writer was first, when it refused on a session that turned out to be stale, or when it found
-nothing to do on one.
+nothing to do on one. Whoever says the same again because the store gave no answer gives its drafts ids of their own
+(`event_id`): then what was taken after all is not taken twice.
 """
 
 import logging
@@ -101,6 +102,14 @@ class Journal:
             await self._append(append)
         return append.session
 
+    async def enter(self, append: Append) -> None:
+        """Record what was put together elsewhere: a log, or a page of one, that is a copy.
+
+        Raises SequenceConflict, StoreUnavailable.
+        """
+        with anyio.CancelScope(shield=True):
+            await self._append(append)
+
     async def record(
         self, session_id: str, decide: Decision, *, claim: Claim | None = None, by: str | None = None
     ) -> Session:
@@ -170,10 +179,10 @@ class Journal:
         return session
 
     async def _record(self, tail: Tail, decide: Decision, claim: Claim | None, by: str | None) -> Session:
-        fresh = False
+        fresh, follows = tail.doubt is not None and await self._catch_up(tail), None
         while True:
             try:
-                drafts = decide(tail.session)
+                drafts = tail.fresh(decide(tail.session))
                 append = self.placed(tail.session, drafts, claim, by) if drafts else None
             except MeerkatError:
                 if fresh or not await self._catch_up(tail):
@@ -185,15 +194,32 @@ class Journal:
                     return tail.session
                 fresh = True
                 continue
-            append = _superseding(append, tail.first_delta)
+            append = replace(_superseding(append, tail.first_delta), follows=follows)
             try:
                 await self._append(append)
             except SequenceConflict:
                 if not await self._catch_up(tail):
-                    await self.store.load(tail.session.id)  # it was deleted, says this
+                    follows = await self._shorter(tail)
                 continue
+            except StoreUnavailable:
+                tail.doubt = tail.session.seq if tail.doubt is None else tail.doubt
+                raise
+            tail.doubt = None
             self._take(tail, append.session, append.events)
             return tail.session
+
+    async def _shorter(self, tail: Tail) -> int | None:
+        """Where a log ends that has lost deltas, as in a failover to a machine that had not got everything: the next
+        events go into the places after those that were told of. None if it lost none, or if somebody went on without
+        them: then their log counts. Raises SessionNotFound.
+        """
+        there = await self.store.load(tail.session.id)
+        if there.seq >= tail.session.seq:
+            return None
+        if there.model_copy(update={"seq": tail.session.seq}) == tail.session:
+            return there.seq
+        tail.begin_anew(there)
+        return None
 
     async def _append(self, append: Append) -> None:
         """Append. When the answer is lost on its way back, the log says whether the work was done."""
@@ -216,7 +242,7 @@ class Journal:
             session.check(draft)
             event = place(
                 draft,
-                event_id=self.clock.new_id(),
+                event_id=draft.event_id or self.clock.new_id(),
                 seq=session.seq + 1,
                 session_id=session.id,
                 turn_id=None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.lowlevel
 
+from meerkat_mcp.domain.events import Event
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.stores.base import READ_EVENTS_MAX
@@ -24,13 +25,17 @@ _BEGINS = frozenset({"turn_started", "turn_resumed", "step_started"})
 
 @dataclass(eq=False, slots=True)
 class Tail:
-    """What this process knows of one log: every event after `base`, and the session that they lead to."""
+    """What this process knows of one log: every event after `base`, and the session that they lead to.
+
+    `doubt` is where the log stood for us when the store could not say whether it had taken what we appended.
+    """
 
     session: Session
     base: int
     events: list[Recorded] = field(default_factory=list[Recorded])
     size_bytes: int = 0
     first_delta: int | None = None
+    doubt: int | None = None
     users: int = 0
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     bells: dict[int, anyio.Event] = field(default_factory=dict[int, anyio.Event])
@@ -47,12 +52,23 @@ class Tail:
                 self.base = self.events[dropped - 1].seq
                 del self.events[:dropped]
 
+    def begin_anew(self, session: Session) -> None:
+        """Know nothing of the log but this."""
+        self.session, self.base, self.events, self.size_bytes, self.first_delta = session, session.seq, [], 0, None
+
     def after(self, seq: int) -> Sequence[Recorded] | None:
         """The events after `seq`; None when that is further back than the tail reaches."""
         if seq < self.base:
             return None
         at = bisect.bisect_right(self.events, seq, key=lambda recorded: recorded.seq)
         return self.events[at : at + READ_EVENTS_MAX]
+
+    def fresh(self, drafts: Sequence[Event]) -> Sequence[Event]:
+        """The drafts without those that turn out to be in the log already, which they say by their ids."""
+        if self.doubt is None:
+            return drafts
+        there = {recorded.event.event_id for recorded in self.events if recorded.seq > self.doubt}
+        return [draft for draft in drafts if not draft.event_id or draft.event_id not in there]
 
     def bell(self, place: int) -> anyio.Event:
         """What the follower in this place waits for when it has everything; it shares it with its neighbours."""

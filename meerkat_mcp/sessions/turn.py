@@ -2,7 +2,8 @@
 
 A turn belongs to the process that runs it. It ends by exactly one event, whatever happens: done, waiting for
 the caller's tools or for a yes, interrupted (by an event that anybody may record), at a limit, or failed. How it
-ended is data; nothing is raised to whoever started it.
+ended is data; nothing is raised to whoever started it. A process that must go and hands its turns over suspends them
+between two steps if it can: whoever takes one up finds in the log what is done, and does the rest.
 """
 
 import logging
@@ -17,11 +18,11 @@ from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import InvalidRequest, MeerkatError, ProviderRejected, SchemaInvalid
 from meerkat_mcp.domain.messages import UNFINISHED, JsonObject, ToolCall, ToolDefinition, UserMessage
 from meerkat_mcp.domain.session import Session
-from meerkat_mcp.domain.transcript import Transcript
 from meerkat_mcp.providers.base import ModelRequest, Piece
 from meerkat_mcp.sessions import compaction, output
 from meerkat_mcp.sessions.asking import Answer, Step, ask
 from meerkat_mcp.sessions.calling import Calling
+from meerkat_mcp.sessions.conversation import Conversation
 from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.sessions.plan import Answering, Plan, exhausted, over_tool_calls, spent
 from meerkat_mcp.sessions.writing import Lost, Stopped, Writing, failed
@@ -34,41 +35,60 @@ log = logging.getLogger(__name__)
 
 
 class TurnRun:
-    """The work of one turn, from its start, or from where its tool results came, to its end."""
+    """The work of one turn, from its start, or from where it is resumed, to its end; or to where it is suspended, when
+    `hands_over` and its process ends.
+    """
 
-    def __init__(self, journal: Journal, session: Session, plan: Plan, tool_servers: ToolServers) -> None:
+    def __init__(
+        self, journal: Journal, session: Session, plan: Plan, tool_servers: ToolServers, *, hands_over: bool = False
+    ) -> None:
         assert session.turn is not None, "a turn was started"
+        self.session_id = session.id
+        self.turn_id = session.turn.turn_id
         self._journal = journal
-        self._session_id = session.id
         self._turn = session.turn
         self._plan = plan
         self._tool_servers = tool_servers
-        self._transcript = Transcript()
-        self._attempts = 0
-        self._context_tokens = 0
+        self._hands_over = hands_over
+        self._leaving = False
+        self._conversation = Conversation(session.turn.turn_id)
         self._writing = Writing(journal, session, plan)
 
+    def leave(self) -> None:
+        """The process is about to end: stop before the next step, for another process to go on."""
+        self._leaving = True
+
+    async def leave_it(self) -> None:
+        """Record that this process does not work on the turn, which was begun as it was about to end."""
+        await self._writing.end(self._cut_short())
+
     async def run(self) -> None:
-        """Work until the turn has ended and its end is recorded. When cancelled, the turn ends as interrupted."""
-        end: e.Event = e.TurnInterrupted(reason="shutdown")
+        """Work until the turn has ended and its end is recorded. When cancelled, it is suspended or interrupted."""
+        end = self._cut_short()
         who = self._plan.answering
         with telemetry.invoke_agent(
-            session_id=self._session_id,
-            turn_id=self._turn.turn_id,
+            session_id=self.session_id,
+            turn_id=self.turn_id,
             model=who.model,
             provider=who.provider.name,
             kind=self._turn.kind,
         ) as span:
             async with AsyncExitStack() as kept:  # the tail knows which deltas the last text supersedes: until the end
                 try:
-                    tail = await kept.enter_async_context(self._journal.tail(self._session_id))
+                    tail = await kept.enter_async_context(self._journal.tail(self.session_id))
                     end = await self._work(tail.session)
                 except Exception as exc:
                     end = self._failure(exc)
                 finally:
                     if isinstance(end, e.TurnFailed):
                         span.failed(str(end.error["code"]))
+                    if isinstance(end, e.TurnSuspended):
+                        for cut_off in self._conversation.cut_off():
+                            self._say(cut_off)
                     await self._writing.end(end)
+
+    def _cut_short(self) -> e.Event:
+        return e.TurnSuspended() if self._hands_over else e.TurnInterrupted(reason="shutdown")
 
     async def _work(self, session: Session) -> e.Event:
         """The turn's end. An interrupt or the time budget cuts it short."""
@@ -92,33 +112,34 @@ class TurnRun:
             return self._failure(cast(ExceptionGroup[Exception], exc).exceptions[0])
         if isinstance(exc, Stopped | Lost):
             return e.TurnInterrupted(reason="requested")
-        return e.TurnFailed(error=failed(exc, f"Turn {self._turn.turn_id}"))
+        return e.TurnFailed(error=failed(exc, f"Turn {self.turn_id}"))
 
     async def _steps(self, calling: Calling, session: Session) -> e.Event:
-        """Step after step until one of them ends the turn. A turn that was resumed makes its approved calls first."""
+        """Step after step until one of them ends the turn. One that was resumed goes on from where it stands."""
         self._writing.check(session)  # a wish to interrupt that was there before `heed` looked
         await self._remember(session)
         if self._turn.kind == "compaction":
             return await self._compaction(session)
         tools = await calling.definitions()
-        if approved := self._transcript.unanswered():
-            await calling.run(approved)
-            session = await self._writing.flush()
+        answer = self._conversation.standing()
         while True:
-            if over := self._over(session):
-                return over
-            if await self._is_long():
-                await self._compact_in_passing(session)
-                session = await self._writing.flush()
+            if answer is None:
+                if self._leaving:
+                    return e.TurnSuspended()
                 if over := self._over(session):
                     return over
-            answer = await self._ask(session, tools)
-            self._check_cost(answer)
+                if await self._is_long():
+                    await self._compact_in_passing(session)
+                    session = await self._writing.flush()
+                    if over := self._over(session):
+                        return over
+                answer = await self._ask(session, tools)
+                self._check_cost(answer)
             makes_calls = answer.calls and answer.reply.stop_reason not in UNFINISHED
             end = await self._called(calling, answer.calls) if makes_calls else self._answered(answer)
             if end is not None:
                 return end
-            tools = await calling.definitions()
+            tools, answer = await calling.definitions(), None
             session = await self._writing.flush()
 
     def _over(self, session: Session) -> e.TurnLimitReached | None:
@@ -133,10 +154,10 @@ class TurnRun:
         plan, (step, max_tokens) = self._plan, self._next_step(session)
         request = ModelRequest(
             model=plan.answering.model,
-            session_id=self._session_id,
+            session_id=self.session_id,
             provider_params=plan.provider_params,
             system_prompt=plan.system_prompt,
-            messages=self._transcript.messages(),
+            messages=self._conversation.messages(),
             tools=tools,
             output_schema=plan.output_schema,
             max_tokens=max_tokens,
@@ -164,11 +185,12 @@ class TurnRun:
         session = await self._writing.flush()
         if over := over_tool_calls(session, self._plan.budget, len(calls)):
             return over
-        by_fate = calling.sort(calls)
+        by_fate = calling.sort(calls, self._conversation.allowed)
         for answered in by_fate.answered:
             self._say(answered)
         for call in by_fate.ask:
-            self._say(e.ApprovalRequested(tool_use_id=call.tool_use_id, tool_name=call.tool_name))
+            if call.tool_use_id not in self._conversation.asked:
+                self._say(e.ApprovalRequested(tool_use_id=call.tool_use_id, tool_name=call.tool_name))
         await calling.run(by_fate.run)
         if by_fate.caller or by_fate.ask:
             return e.TurnWaiting(pending_tool_calls=by_fate.caller, pending_approvals=by_fate.ask)
@@ -199,10 +221,11 @@ class TurnRun:
         try:
             value = output.fit(answer.text, schema)
         except SchemaInvalid as exc:
-            self._attempts += 1
-            if self._attempts > self._plan.output_retries:
-                raise SchemaInvalid(exc.message, attempts=self._attempts, text=answer.text[:2000]) from None
-            self._say(e.OutputRejected(attempt=self._attempts, message=output.ask_again(exc.message)))
+            attempts = self._conversation.rejections + 1
+            if attempts > self._plan.output_retries:
+                raise SchemaInvalid(exc.message, attempts=attempts, text=answer.text[:2000]) from None
+            rejected = e.OutputRejected(attempt=attempts, message=output.ask_again(exc.message))
+            self._say(rejected.model_copy(update={"turn_id": self.turn_id}))
             return None
         return e.TurnCompleted(stop_reason=answer.reply.stop_reason, structured_output=value)
 
@@ -210,48 +233,31 @@ class TurnRun:
 
     async def _remember(self, session: Session) -> None:
         """Read the conversation from the log: all of it, or what the last compaction left, with its summary."""
-        self._transcript, self._context_tokens = Transcript(), 0
-        async for recorded in self._journal.log(self._session_id, after=session.compacted_seq):
-            event = recorded.event
-            self._take(event)
-            if isinstance(event, e.OutputRejected) and event.turn_id == self._turn.turn_id:
-                self._attempts = event.attempt
+        self._conversation = Conversation(self.turn_id)
+        async for recorded in self._journal.log(self.session_id, after=session.compacted_seq):
+            self._conversation.take(recorded.event)
 
     def _say(self, said: e.Event | Piece) -> None:
         """Something happened: the model's next request knows it, and the log soon does."""
         if not isinstance(said, Piece):
-            self._take(said)
+            self._conversation.take(said)
         self._writing.add(said)
-
-    def _take(self, event: e.Event) -> None:
-        """The conversation goes on. How long it is, its model has counted up to its last step."""
-        self._transcript.add(event)
-        match event:
-            case e.StepCompleted(purpose="answer"):
-                self._context_tokens = event.usage.total_tokens
-            case e.ToolExecutionCompleted():
-                self._context_tokens += compaction.tokens_of(len(event.content))
-            case e.TurnStarted(kind="prompt") | e.TurnResumed():
-                self._context_tokens += compaction.tokens_of(len(event.prompt))
-            case e.HistoryCompacted():
-                self._context_tokens = 0
-            case _:
-                pass
 
     # ── a shorter history ──
 
     async def _is_long(self) -> bool:
         """Whether the history has outgrown its share of the model's window."""
         wanted = self._plan.compaction
-        if not wanted.auto or self._context_tokens < COMPACT_TOKENS_MIN:
+        length = self._conversation.context_tokens
+        if not wanted.auto or length < COMPACT_TOKENS_MIN:
             return False
         window = await self._plan.window()
-        return window is not None and self._context_tokens > wanted.threshold * window
+        return window is not None and length > wanted.threshold * window
 
     async def _compact_in_passing(self, session: Session) -> None:
         """Summarise between two steps. When that fails the turn goes on with the history as it is."""
         await self._remember(session)
-        at = compaction.cut(self._transcript.placed, self._plan.compaction.keep_steps)
+        at = compaction.cut(self._conversation.placed, self._plan.compaction.keep_steps)
         if at == 0:
             return
         try:
@@ -261,14 +267,14 @@ class TurnRun:
 
     async def _compaction(self, session: Session) -> e.Event:
         """The turn that was asked for it: its answer is the summary."""
-        at = compaction.cut(self._transcript.placed, self._plan.compaction.keep_steps, least=0)
+        at = compaction.cut(self._conversation.placed, self._plan.compaction.keep_steps, least=0)
         if at == 0:
-            raise InvalidRequest(f"Session {self._session_id} has no history to compact.", session_id=session.id)
+            raise InvalidRequest(f"Session {self.session_id} has no history to compact.", session_id=session.id)
         return await self._summarise(session, at, silent=False) or e.TurnCompleted(stop_reason="end")
 
     async def _summarise(self, session: Session, at: int, *, silent: bool) -> e.TurnLimitReached | None:
         """Have the first `at` messages replaced by a summary. Raises what `ask` does, and when nothing was written."""
-        plan, placed = self._plan, self._transcript.placed
+        plan, placed = self._plan, self._conversation.placed
         (step, max_tokens), who = self._next_step(session), plan.summarising()
         request = self._summary_request(compaction.request_text(placed[:at]), who, max_tokens)
         answer = await ask(who, request, Step(step, "summary", silent), plan.retry, self._journal.clock, self._say)
@@ -291,7 +297,7 @@ class TurnRun:
         ours = who.provider.name == plan.answering.provider.name
         return ModelRequest(
             model=who.model,
-            session_id=self._session_id,
+            session_id=self.session_id,
             provider_params=plan.provider_params if ours else {},
             messages=(UserMessage(text=text),),
             max_tokens=max_tokens,

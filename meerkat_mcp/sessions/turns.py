@@ -10,7 +10,8 @@ from anyio.abc import TaskGroup
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import LimitExceeded, MeerkatError, StoreUnavailable, Unavailable
 from meerkat_mcp.domain.realm import Instance
-from meerkat_mcp.domain.session import Session, Turn
+from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.turn import Turn
 from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.sessions.plan import Plan
 from meerkat_mcp.sessions.turn import TurnRun
@@ -18,6 +19,8 @@ from meerkat_mcp.tools.base import ToolServers
 
 LEASE_S = 15.0
 RENEW_INTERVAL_S = 5.0
+END_S = 1.0
+"""For what a process that ends has still to record."""
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +36,21 @@ Then = Callable[[str, Place], Awaitable[None]]
 
 
 class Turns:
-    """Runs turns as this process's instance. Only inside `run` can it take any."""
+    """Runs turns as this process's instance. Only inside `run` can it take any.
 
-    def __init__(self, journal: Journal, owner: e.Owner, tool_servers: ToolServers) -> None:
+    When the process ends, its turns are suspended for another one to take up if it `hands_over`, else interrupted.
+    """
+
+    def __init__(
+        self, journal: Journal, owner: e.Owner, tool_servers: ToolServers, *, hands_over: bool = False
+    ) -> None:
         self.owner = owner
+        self.hands_over = hands_over
         self._tool_servers = tool_servers
         self._journal = journal
         self._tasks: TaskGroup | None = None
         self._taken = 0
-        self._working: list[str] = []  # a turn is in it twice for a moment when it was resumed as soon as it waited
+        self._working: list[TurnRun] = []  # a turn is twice in it for a moment when it was resumed as soon as it waited
         self._ending = False
         self._freed, self._ended = anyio.Event(), anyio.Event()
         self._lease_ms = 0
@@ -63,11 +72,12 @@ class Turns:
         return not self._taken or self._lease_ms > self._journal.clock.now_ms()
 
     async def end(self, within_s: float) -> None:
-        """Begin no more turns; let those that run end by themselves for so long, then end them as interrupted.
-
-        Queued prompts stay queued, for another process.
+        """Begin no more turns; let those that run end by themselves for so long, or come to the end of their step where
+        another process takes them up; then cut them short. Queued prompts stay queued.
         """
         self._ending = True
+        for run in self._working if self.hands_over else ():
+            run.leave()
         with anyio.move_on_after(within_s):
             while self._taken:
                 self._freed = anyio.Event()
@@ -89,7 +99,7 @@ class Turns:
         finally:
             self._ended.set()
             if self._lease_ms:
-                with anyio.move_on_after(1, shield=True):
+                with anyio.move_on_after(END_S, shield=True):
                     await self._retire()
 
     async def reserve(self, most: int) -> Place:
@@ -127,15 +137,18 @@ class Turns:
             raise
         return Place(free)
 
-    def start(self, session: Session, plan: Plan, place: Place, *, then: Then) -> None:
+    async def start(self, session: Session, plan: Plan, place: Place, *, then: Then) -> None:
         """Work on the session's turn, which was just recorded as ours; `then` gets the place when it has ended."""
-        if self._tasks is None:  # recorded just as we began to end: nobody will work on it
+        run = TurnRun(self._journal, session, plan, self._tool_servers, hands_over=self.hands_over)
+        if self._tasks is None:  # recorded just as we began to end: nobody here will work on it
             place.free()
-            log.warning("Turn of session %s was not begun: this process is ending.", session.id)
+            with anyio.move_on_after(END_S, shield=True):
+                await run.leave_it()
             return
-        assert session.turn is not None, "a turn was recorded"
-        self._working.append(session.turn.turn_id)
-        self._tasks.start_soon(self._work, session, plan, place, then)
+        self._working.append(run)
+        if self._ending and self.hands_over:
+            run.leave()
+        self._tasks.start_soon(self._work, run, place, then)
 
     async def settle(self, session: Session) -> Session:
         """Bring to an end what a dead process left running. Its owner is asked for, never its pid.
@@ -157,31 +170,40 @@ class Turns:
         log.warning("Turn %s was left running by %s; nobody works on it.", turn.turn_id, turn.owner.instance_id)
         return await self._journal.record(session.id, decide)
 
+    async def lost(self, working: Sequence[tuple[str, str]]) -> Sequence[str]:
+        """Of sessions that are worked on, each with its owner's incarnation, those whose owner is dead."""
+        owners = {incarnation for _, incarnation in working} - {self.owner.incarnation}
+        now_ms = self._journal.clock.now_ms()
+        dead = {owner for owner in owners if not await self._journal.store.alive(owner, now_ms=now_ms)}
+        return [session_id for session_id, incarnation in working if incarnation in dead]
+
     async def _is_worked_on(self, turn: Turn) -> bool:
         """Ours is when we know of it, or may be when a place is taken for one that is just being recorded."""
         if turn.owner.incarnation == self.owner.incarnation:
-            return turn.turn_id in self._working or len(self._working) < self._taken
+            return any(run.turn_id == turn.turn_id for run in self._working) or len(self._working) < self._taken
         return await self._journal.store.alive(turn.owner.incarnation, now_ms=self._journal.clock.now_ms())
 
-    async def _work(self, session: Session, plan: Plan, place: Place, then: Then) -> None:
-        assert session.turn is not None, "a turn was started"
+    async def _work(self, run: TurnRun, place: Place, then: Then) -> None:
         try:
             try:
-                await TurnRun(self._journal, session, plan, self._tool_servers).run()
+                await run.run()
             finally:
-                self._working.remove(session.turn.turn_id)
-            await then(session.id, place)
+                self._working.remove(run)
+            await then(run.session_id, place)
         except MeerkatError as exc:
             place.free()
-            log.warning("After the turn of session %s: %s", session.id, exc.message)
+            log.warning("After the turn of session %s: %s", run.session_id, exc.message)
         except BaseException:
             place.free()
             raise
 
     async def _keep_lease(self) -> None:
+        """A server is known to be there when it has nothing to do, too: nobody deletes the realm under it."""
+        if self.hands_over:
+            await self._renew_or_warn()
         while True:
             await anyio.sleep(RENEW_INTERVAL_S)
-            if self._taken:
+            if self._taken or self.hands_over:
                 await self._renew_or_warn()
 
     async def _renew(self) -> None:

@@ -19,6 +19,9 @@ from meerkat_mcp.sessions.pen import Pen
 from meerkat_mcp.sessions.plan import Plan, warnings
 
 END_RETRY_S = 1.0
+STORE_RETRY_S = 0.2
+STORE_PATIENCE_S = 60.0
+"""How long a turn waits for a store that is away: a database that is restarted ends no turn."""
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +71,28 @@ class Writing:
             raise Stopped
 
     async def flush(self) -> Session:
-        """The session when everything said so far is recorded.
+        """The session when everything said so far is recorded. A store that is away is waited for.
 
-        What is taken is written, also when the turn is cut short. What cannot be stays first in line: no log has gaps.
         Raises Stopped, Lost, StoreUnavailable.
+        """
+        until_s = anyio.current_time() + STORE_PATIENCE_S
+        while True:
+            try:
+                return await self._flush()
+            except StoreUnavailable as exc:
+                if anyio.current_time() >= until_s:
+                    raise
+                log.info("Turn %s waits for the store: %s", self._turn_id, exc.message)
+            await anyio.sleep(STORE_RETRY_S)
+
+    async def _flush(self) -> Session:
+        """What is taken is written, also when the turn is cut short. What cannot be stays first in line: no log has
+        gaps.
         """
         session = None
         with anyio.CancelScope(shield=True):
             async with self._lock:
-                drafts = self._pen.rest()
+                drafts = self._named(self._pen.rest())
                 try:
                     session = await self._write(drafts)
                 except (Stopped, MeerkatError):
@@ -87,7 +103,7 @@ class Writing:
 
     async def end(self, end: e.Event) -> None:
         """Record the end, after what was said before; again until the store takes it, or until cancelled."""
-        rest = self._pen.rest()
+        rest, (end,) = self._named(self._pen.rest()), self._named([end])
 
         def decide(session: Session) -> Sequence[e.Event]:
             self._own(session)
@@ -110,7 +126,7 @@ class Writing:
                 log.error("The end of turn %s could not be recorded: %s", self._turn_id, exc.message)
                 if not rest:
                     return
-                rest, end = [], e.TurnFailed(error=exc.as_dict())  # what was said last cannot be kept
+                rest, (end,) = [], self._named([e.TurnFailed(error=exc.as_dict())])  # what was said last cannot be kept
                 continue
             await anyio.sleep(END_RETRY_S)
 
@@ -124,11 +140,16 @@ class Writing:
     async def _jot(self) -> None:
         """Write in passing. A store that cannot just now is no error yet: what was said waits for the next time."""
         try:
-            await self.flush()
+            await self._flush()
         except (Stopped, Lost):
             return  # `heed` ends the turn, or nobody waits for it any more
         except StoreUnavailable as exc:
             log.debug("What turn %s said is not written yet: %s", self._turn_id, exc.message)
+
+    def _named(self, drafts: Sequence[e.Event]) -> list[e.Event]:
+        """The drafts with ids: a store that took them and could not say so is given them again, and knows them."""
+        new_id = self._journal.clock.new_id
+        return [draft if draft.event_id else draft.model_copy(update={"event_id": new_id()}) for draft in drafts]
 
     def _ours(self, session: Session, drafts: Sequence[e.Event]) -> list[e.Event]:
         """The drafts as this turn's, with the warnings that a completed step brings about."""

@@ -43,6 +43,7 @@ SAMPLES: dict[str, e.Event] = {
     "interrupt_requested": e.InterruptRequested(reason="cancelled"),
     "turn_completed": e.TurnCompleted(stop_reason="end", structured_output={"x": None}),
     "turn_waiting": e.TurnWaiting(pending_tool_calls=(CALL,), pending_approvals=(OURS,)),
+    "turn_suspended": e.TurnSuspended(),
     "turn_interrupted": e.TurnInterrupted(reason="requested"),
     "turn_limit_reached": e.TurnLimitReached(limit="max_steps", used=50, maximum=50),
     "turn_failed": e.TurnFailed(error={"code": "provider_rejected", "message": "No."}),
@@ -56,6 +57,7 @@ WAYS: dict[State, tuple[str, ...]] = {
     "running": ("session_created", "turn_started"),
     "stopping": ("session_created", "turn_started", "interrupt_requested"),
     "waiting": ("session_created", "turn_started", "turn_waiting"),
+    "suspended": ("session_created", "turn_started", "turn_suspended"),
     "archived": ("session_created", "session_archived"),
 }
 """The shortest way to each state."""

@@ -19,6 +19,7 @@ DESIGNED = {
 }
 ADDED = {
     *("prompt_queued", "prompt_dropped", "turn_resumed", "output_rejected", "tool_server_failed", "compaction_failed"),
+    "turn_suspended",
 }
 
 

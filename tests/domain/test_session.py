@@ -17,39 +17,40 @@ from meerkat_mcp.domain.settings import Settings
 # ── the table, written down a second time ──
 
 TABLE = """
-                            new      idle     running  stopping waiting  archived
-    session_created         ok       invalid  invalid  invalid  invalid  archived
-    settings_changed        invalid  ok       ok       ok       ok       archived
-    session_archived        invalid  ok       busy     busy     busy     archived
-    session_restored        invalid  invalid  invalid  invalid  invalid  ok
-    session_forked          invalid  ok       ok       ok       ok       ok
-    turn_started            invalid  ok       busy     busy     busy     archived
-    turn_resumed            invalid  unasked  unasked  unasked  ok       archived
-    prompt_queued           invalid  invalid  ok       ok       ok       archived
-    prompt_dropped          invalid  ok       ok       ok       ok       archived
-    step_started            invalid  invalid  ok       ok       invalid  archived
-    text_delta              invalid  invalid  ok       ok       invalid  archived
-    text_complete           invalid  invalid  ok       invalid  invalid  archived
-    reasoning_delta         invalid  invalid  ok       ok       invalid  archived
-    reasoning_complete      invalid  invalid  ok       invalid  invalid  archived
-    tool_call_requested     invalid  invalid  ok       invalid  invalid  archived
-    tool_execution_started  invalid  invalid  ok       invalid  invalid  archived
-    tool_execution_completed invalid unasked  ok       ok       ok       archived
-    tool_server_failed      invalid  invalid  ok       invalid  invalid  archived
-    approval_requested      invalid  invalid  ok       invalid  invalid  archived
-    approval_resolved       invalid  unasked  unasked  unasked  ok       archived
-    retrying                invalid  invalid  ok       invalid  invalid  archived
-    step_completed          invalid  invalid  ok       invalid  invalid  archived
-    output_rejected         invalid  invalid  ok       invalid  invalid  archived
-    budget_warning          invalid  invalid  ok       invalid  invalid  archived
-    interrupt_requested     invalid  invalid  ok       invalid  invalid  archived
-    turn_completed          invalid  invalid  ok       invalid  invalid  archived
-    turn_waiting            invalid  invalid  ok       invalid  invalid  archived
-    turn_interrupted        invalid  invalid  ok       ok       ok       archived
-    turn_limit_reached      invalid  invalid  ok       invalid  invalid  archived
-    turn_failed             invalid  invalid  ok       invalid  invalid  archived
-    history_compacted       invalid  invalid  ok       invalid  invalid  archived
-    compaction_failed       invalid  invalid  ok       invalid  invalid  archived
+                            new      idle     running  stopping waiting  suspended archived
+    session_created         ok       invalid  invalid  invalid  invalid  invalid   archived
+    settings_changed        invalid  ok       ok       ok       ok       ok        archived
+    session_archived        invalid  ok       busy     busy     busy     busy      archived
+    session_restored        invalid  invalid  invalid  invalid  invalid  invalid   ok
+    session_forked          invalid  ok       ok       ok       ok       ok        ok
+    turn_started            invalid  ok       busy     busy     busy     busy      archived
+    turn_resumed            invalid  unasked  unasked  unasked  ok       ok        archived
+    prompt_queued           invalid  invalid  ok       ok       ok       ok        archived
+    prompt_dropped          invalid  ok       ok       ok       ok       ok        archived
+    step_started            invalid  invalid  ok       ok       invalid  invalid   archived
+    text_delta              invalid  invalid  ok       ok       invalid  invalid   archived
+    text_complete           invalid  invalid  ok       invalid  invalid  invalid   archived
+    reasoning_delta         invalid  invalid  ok       ok       invalid  invalid   archived
+    reasoning_complete      invalid  invalid  ok       invalid  invalid  invalid   archived
+    tool_call_requested     invalid  invalid  ok       invalid  invalid  invalid   archived
+    tool_execution_started  invalid  invalid  ok       invalid  invalid  invalid   archived
+    tool_execution_completed invalid unasked  ok       ok       ok       unasked   archived
+    tool_server_failed      invalid  invalid  ok       invalid  invalid  invalid   archived
+    approval_requested      invalid  invalid  ok       invalid  invalid  invalid   archived
+    approval_resolved       invalid  unasked  unasked  unasked  ok       unasked   archived
+    retrying                invalid  invalid  ok       invalid  invalid  invalid   archived
+    step_completed          invalid  invalid  ok       invalid  invalid  invalid   archived
+    output_rejected         invalid  invalid  ok       invalid  invalid  invalid   archived
+    budget_warning          invalid  invalid  ok       invalid  invalid  invalid   archived
+    interrupt_requested     invalid  invalid  ok       invalid  invalid  invalid   archived
+    turn_completed          invalid  invalid  ok       invalid  invalid  invalid   archived
+    turn_waiting            invalid  invalid  ok       invalid  invalid  invalid   archived
+    turn_suspended          invalid  invalid  ok       invalid  invalid  invalid   archived
+    turn_interrupted        invalid  invalid  ok       ok       ok       ok        archived
+    turn_limit_reached      invalid  invalid  ok       invalid  invalid  invalid   archived
+    turn_failed             invalid  invalid  ok       invalid  invalid  invalid   archived
+    history_compacted       invalid  invalid  ok       invalid  invalid  invalid   archived
+    compaction_failed       invalid  invalid  ok       invalid  invalid  invalid   archived
 """
 REFUSALS: dict[str, type[MeerkatError]] = {
     "invalid": InvalidRequest,
@@ -99,10 +100,13 @@ ENDINGS = {
     ("running", "turn_failed"): "idle",
     ("running", "turn_interrupted"): "idle",
     ("running", "turn_limit_reached"): "idle",
+    ("running", "turn_suspended"): "suspended",
     ("running", "turn_waiting"): "waiting",
     ("stopping", "turn_interrupted"): "idle",
     ("waiting", "turn_interrupted"): "idle",
     ("waiting", "turn_resumed"): "running",
+    ("suspended", "turn_interrupted"): "idle",
+    ("suspended", "turn_resumed"): "running",
     ("archived", "session_restored"): "idle",
 }
 
@@ -139,6 +143,13 @@ def test_a_waiting_session_asks_for_what_is_pending_not_for_patience():
     assert refusal.value.retry_after_s is None
 
 
+def test_a_suspended_turn_needs_nobody_but_a_server_of_the_realm():
+    with pytest.raises(SessionBusy, match=r"^Session session has suspended turn turn_1\.$") as refusal:
+        log_in("suspended").add(SAMPLES["turn_started"])
+    assert "A server of this realm takes it up" in refusal.value.hint
+    assert refusal.value.retry_after_s == 1.0
+
+
 @pytest.mark.parametrize("state", ["idle", "running", "stopping"])
 @pytest.mark.parametrize("name", ["approval_resolved", "turn_resumed"])
 def test_nobody_decides_on_what_does_not_wait(state: State, name: str):
@@ -163,6 +174,35 @@ def test_an_archived_session_says_how_to_bring_it_back():
 def test_an_event_out_of_place_is_named_with_the_state():
     with pytest.raises(InvalidRequest, match=r"^Session session is idle; turn_completed cannot come now\.$"):
         log_in("idle").add(SAMPLES["turn_completed"])
+
+
+# ── what waits for a process ──
+
+
+def test_a_suspended_turn_is_ready_since_it_was_suspended_until_somebody_takes_it_up():
+    log = log_in("running")
+    assert log.add(SAMPLES["turn_suspended"], after_ms=500).ready_ms == 1_000_500
+    assert log.add(SAMPLES["settings_changed"], SAMPLES["prompt_queued"], after_ms=500).ready_ms == 1_000_500
+    assert log.add(SAMPLES["turn_resumed"]).ready_ms is None
+    assert log.session.turn is not None
+    assert log.session.turn.owner == OTHER_OWNER
+
+
+def test_a_queued_prompt_is_ready_when_no_turn_is_there_any_more():
+    log = log_in("running")
+    assert log.add(SAMPLES["prompt_queued"]).ready_ms is None
+    assert log.add(SAMPLES["turn_completed"], after_ms=700).ready_ms == 1_000_700
+    assert log.add(e.PromptDropped(turn_id="queued")).ready_ms is None
+
+
+def test_a_suspended_turn_keeps_the_time_it_worked_and_adds_none_while_nobody_works_on_it():
+    log = log_in("running")
+    assert log.add(SAMPLES["turn_suspended"], after_ms=400).busy_ms == 400
+    assert log.add(SAMPLES["turn_interrupted"], after_ms=9_000).busy_ms == 400
+    again = log_in("running")
+    again.add(SAMPLES["turn_suspended"], after_ms=400)
+    again.add(SAMPLES["turn_resumed"], after_ms=9_000)
+    assert again.add(SAMPLES["turn_completed"], after_ms=100).busy_ms == 500
 
 
 # ── what each event does ──
@@ -471,7 +511,7 @@ def test_an_event_that_was_not_shown_changes_nothing_that_a_list_shows():
     hidden = [kind for name, kind in KINDS.items() if not issubclass(kind, SHOWN) and name not in e.DELTAS]
     shown = ("state", "title", "labels", "settings", "queue", "turns", "compacted_seq", "busy_ms", "forked_from")
     for kind in hidden:
-        for state in ("idle", "running", "stopping", "waiting", "archived"):
+        for state in ("idle", "running", "stopping", "waiting", "suspended", "archived"):
             log = log_in(state)
             if isinstance(SAMPLES[kind.model_fields["type"].default], ACCEPTS[state]):
                 before = log.session
@@ -530,13 +570,14 @@ class AnyLog(RuleBasedStateMachine):
         began = [event.turn_id for event in self.log.events if event.type == "turn_started"]
         ended = [event.turn_id for event in self.log.events if event.type in e.TURN_ENDS]
         assert len(began) == len(set(began)) == self.log.session.turns
-        assert ended == (began[:-1] if self.log.session.state in ("running", "stopping", "waiting") else began)
+        open_ = self.log.session.state in ("running", "stopping", "waiting", "suspended")
+        assert ended == (began[:-1] if open_ else began)
 
     @invariant()
     def what_is_said_of_the_turn_fits_the_state(self) -> None:
         session = self.log.session
         status = session.turn.status if session.turn is not None else None
-        if session.active:
+        if session.active or session.state == "suspended":
             assert status == "running"
         else:
             assert (status == "waiting") == (session.state == "waiting")
@@ -557,6 +598,12 @@ class AnyLog(RuleBasedStateMachine):
         turn = self.log.session.turn
         assert (pending, approvals) == (([], []) if turn is None else (list(turn.pending), list(turn.approvals)))
         assert self.log.session.state == "waiting" or not (pending or approvals)
+
+    @invariant()
+    def it_is_ready_when_something_waits_for_a_process(self) -> None:
+        session = self.log.session
+        waits = session.state == "suspended" or (session.state == "idle" and bool(session.queue))
+        assert (session.ready_ms is not None) == waits
 
     @invariant()
     def counters_never_get_less(self) -> None:

@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any, Literal
 
 import pytest
-from domain.samples import CALL, OWNER, SAMPLES, USAGE, Log
+from domain.samples import CALL, OTHER_OWNER, OWNER, SAMPLES, USAGE, Log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,6 +219,20 @@ def test_another_attempt_voids_nothing_of_the_steps_before():
     second = (begun(2), e.TextComplete(text="I"), AGAIN, e.TextComplete(text="Rain."))
     ended = e.StepCompleted(step=2, stop_reason="end", usage=USAGE)
     assert told(*first, *second, ended) == ["user: Hi", "model: Let me see. a", "tools: of a", "model: Rain."]
+
+
+RESUMED = e.TurnResumed(owner=OTHER_OWNER)
+
+
+def test_a_suspended_step_leaves_nothing_in_the_conversation_and_a_completed_one_all():
+    half = (turn("Hi"), begun(), e.TextComplete(text="I"), e.TurnSuspended())
+    assert told(*half, RESUMED) == ["user: Hi"]
+    assert told(*half, RESUMED, *step("Hello!")) == ["user: Hi", "model: Hello!"]
+    whole = (turn("Hi"), *step("Let me see.", calls=("a", "b")), result("a"), e.TurnSuspended(), RESUMED)
+    folded = transcript(Log(CREATED, *whole).events)
+    assert [call.tool_use_id for call in folded.unanswered()] == ["b"], "what is left to be made"
+    done = transcript(Log(CREATED, *whole, result("b"), *step("Rain.", number=2)).events)
+    assert [line(message) for message in done.messages()][2:] == ["tools: of a, of b", "model: Rain."]
 
 
 def test_a_call_of_an_attempt_that_failed_is_never_made():
@@ -774,6 +788,14 @@ def test_another_attempt_voids_the_text_of_its_step():
     assert came_of(*begun_, AGAIN, e.TextDelta(text="An")).text == "An"
     assert came_of(*begun_, AGAIN, *step("Another.", number=2)[1:], DONE).text == "Another."
     assert came_of(*begun_, AGAIN, *step("Another.", number=2)[1:], DONE).steps == 2
+
+
+def test_suspending_voids_the_text_of_a_step_that_is_not_complete_and_no_other():
+    begun_ = (turn("Hi"), *step("First."), begun(2), e.TextComplete(text="Sec"), e.TextDelta(text="ond"))
+    assert came_of(*begun_, e.TurnSuspended()).text == ""
+    assert came_of(*begun_, e.TurnSuspended()).status == "running"
+    assert came_of(turn("Hi"), *step("First."), e.TurnSuspended()).text == "First."
+    assert came_of(*begun_, e.TurnSuspended(), RESUMED, *step("Second.", number=2), DONE).text == "Second."
 
 
 @pytest.mark.parametrize("silent", [True, False])

@@ -69,6 +69,10 @@ class Host:
         params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": f"p{self._last_id + 1}"}}
         return await self.send("tools/call", params)
 
+    def said(self, number: int) -> dict | None:
+        """The answer to a request, an error too, if it is there."""
+        return self._answers.get(number)
+
     async def answer(self, number: int, within_s: float = PATIENCE_S) -> dict:
         answer = await self.until(lambda: self._answers.get(number), within_s)
         return answer["result"]

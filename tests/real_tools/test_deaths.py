@@ -9,6 +9,8 @@ from real_tools.wires import ANTHROPIC
 from tools.processes import ended
 from vendors.script import Call
 
+from meerkat_mcp.sessions.conversation import CUT_OFF
+
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(sys.platform == "win32", reason="it has neither SIGKILL nor SIGTERM"),
@@ -73,7 +75,7 @@ async def test_tool_servers_end_when_the_server_that_started_them_is_killed(
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
-async def test_a_signal_during_a_call_ends_the_turn_and_leaves_no_process(
+async def test_a_signal_during_a_call_suspends_the_turn_and_leaves_no_process(
     configure, serve, everything, model, overheard, look, how
 ):
     await configure({"everything": overheard.through(everything)})
@@ -87,6 +89,10 @@ async def test_a_signal_during_a_call_ends_the_turn_and_leaves_no_process(
         assert await ended(*(process.pid for process in tree))
     async with look() as realm:
         session = await realm.journal.load(started["session_id"])
-        assert session.state == "idle"
-        turn = await realm.sessions.outcome(session, started["turn_id"])
-        assert (turn.status, turn.stop_reason) == ("interrupted", "shutdown")
+        assert session.state == "suspended"
+        (answered,) = [
+            event
+            async for recorded in realm.journal.log(session.id)
+            if (event := recorded.event).type == "tool_execution_completed"
+        ]
+        assert (answered.is_error, answered.content) == (True, CUT_OFF), "the next process does not make the call again"

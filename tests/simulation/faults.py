@@ -166,6 +166,12 @@ class View:
             return False
         return await self._shared.store.alive(incarnation, now_ms=now_ms)
 
+    async def take(self, **named: Any) -> Sequence[str]:
+        return await self._answered(self._shared.store.take, **named)
+
+    async def working(self) -> Sequence[tuple[str, str]]:
+        return await self._answered(self._shared.store.working)
+
     async def retire(self, incarnation: str) -> None:
         return await self._answered(self._shared.store.retire, incarnation)
 

@@ -26,6 +26,7 @@ OWNERS_ONLY = (
     e.HistoryCompacted,
     e.TurnCompleted,
     e.TurnWaiting,
+    e.TurnSuspended,
     e.TurnLimitReached,
     e.TurnFailed,
 )
@@ -95,7 +96,7 @@ class Ledger:
 
 def check_log(session: Session, log: Log) -> None:
     """What must hold of every log at rest."""
-    folded, open_turn, ends, pieces = Session(id=session.id), None, list[str | None](), 0
+    folded, open_turn, ends, pieces, steps = Session(id=session.id), None, list[str | None](), 0, list[object]()
     for event in log:
         folded.check(event)
         folded = advance(folded, event)
@@ -106,6 +107,8 @@ def check_log(session: Session, log: Log) -> None:
                 pieces += 1
             case "text_complete" | "reasoning_complete":
                 assert pieces == 0, f"a whole text takes the place of its pieces: {event.seq}"
+        if isinstance(event, e.StepCompleted):
+            steps.append((event.turn_id, event.step))
         if event.type == "turn_started":
             assert open_turn is None, "one turn at a time"
             open_turn = event.turn_id
@@ -116,6 +119,7 @@ def check_log(session: Session, log: Log) -> None:
     seqs = [event.seq for event in log]
     assert seqs == sorted(set(seqs)), "seqs strictly increase"
     assert len(ends) == len(set(ends)), "exactly one end for a turn"
+    assert len(steps) == len(set(steps)), f"a step is made once: {steps}"
     assert folded == session, "the log adds up to the stored session"
     begun = [event.turn_id for event in log if event.type == "turn_started"]
     assert len(begun) == len(set(begun)), "a turn begins once"

@@ -26,6 +26,7 @@ from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.sessions.shelf import Shelf
 from meerkat_mcp.sessions.streams import Reading, Streams
 from meerkat_mcp.sessions.turns import LEASE_S, Turns
+from meerkat_mcp.sessions.upkeep import QUIET_INTERVAL_S, RESERVED_S, Upkeep
 
 PROCESSES_MAX = 3
 CALL_S = 120.0
@@ -87,7 +88,8 @@ class Process:
         owner = e.Owner(instance_id=name, incarnation=self.clock.new_id(), host="here", pid=1)
         self.view.incarnation = owner.incarnation
         self.journal = Journal(self.view, self.clock)
-        self.turns = Turns(self.journal, owner, world.house)
+        self.serves = world.random.random() < 0.7
+        self.turns = Turns(self.journal, owner, world.house, hands_over=self.serves)
         providers = Providers({"demo": Wire(lambda _: world.model)}, lookup=lambda _: None)
         self.sessions = Sessions(self.journal, self.turns, providers)
         self.reading = reading.Reading("den", self.journal, self.turns)
@@ -102,6 +104,8 @@ class Process:
                 self.tasks = tasks
                 await tasks.start(self.turns.run)
                 tasks.start_soon(self.journal.run)
+                if self.serves:
+                    tasks.start_soon(Upkeep(self.sessions).run)
                 task_status.started()
         except BaseExceptionGroup as group:
             if group.split(Crashed)[1] is not None:
@@ -116,6 +120,11 @@ class Process:
     def close(self) -> None:
         if self.tasks is not None:
             self.tasks.cancel_scope.cancel()
+
+    async def leave(self, within_s: float) -> None:
+        """As a server ends: its turns come to the end of their step, if that is soon."""
+        await self.turns.end(within_s)
+        self.close()
 
     def crash(self) -> None:
         self.view.crash()
@@ -228,8 +237,11 @@ class World:
             self.shared.dead_at_once.add(process.turns.owner.incarnation)
 
     async def _close(self, random: Random, process: Process) -> None:
-        self.say(f"{process.name} is closed")
-        process.close()
+        within_s = random.choice((None, 0.0, 0.5, 3.0))
+        self.say(f"{process.name} {'is closed' if within_s is None else f'leaves within {within_s} s'}")
+        if within_s is None or process.tasks is None:
+            return process.close()
+        process.tasks.start_soon(process.leave, within_s)
 
     async def _freeze(self, random: Random, process: Process) -> None:
         seconds = random.choice((0.5, LEASE_S - 2, LEASE_S + 2, FREEZE_S_MAX))
@@ -268,6 +280,7 @@ class World:
         await anyio.sleep(FREEZE_S_MAX + LEASE_S)
         await self.shared.store.put_config({}, expected=None)
         somebody = await self.spawn()
+        await self._nothing_waits()
         for session_id in self.session_ids:
             for process in self.up:
                 await process.call(partial(process.sessions.settled, session_id))
@@ -287,6 +300,18 @@ class World:
         self._check_prompts(logs)
         self.ledger.check_tools(self.house.ran)
         assert somebody.turns.running == 0
+
+    async def _nothing_waits(self) -> None:
+        """Where servers are, nobody has to ask for what waits: they take it up."""
+        if not any(process.serves for process in self.up):
+            return
+        await anyio.sleep(RESERVED_S + 2 * QUIET_INTERVAL_S)
+        for session_id in self.session_ids:
+            session = await self.shared.store.load(session_id)
+            assert session.ready_ms is None, f"nobody takes up what waits in {session_id}: {session.state}"
+            owner = session.turn.owner.instance_id if session.turn is not None else ""
+            names = [process.name for process in self.up]
+            assert not session.active or owner in names, f"{session_id} runs in {owner}, which is gone"
 
     async def _settle(self, somebody: Process, session_id: str) -> None:
         for _ in range(30):

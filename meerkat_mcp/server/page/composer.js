@@ -9,6 +9,7 @@ const PLACEHOLDERS = {
   running: "Say what comes after this turn",
   stopping: "Say what comes after this turn",
   waiting: "Say what comes after this turn",
+  suspended: "Say what comes after this turn",
 };
 
 export class Composer {

@@ -44,7 +44,7 @@ export class ListPage {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => this.#anew(), TYPING_MS);
     };
-    this.filter = element("input", { type: "search", "aria-label": "Filter", placeholder: "Filter by title, id or label", input: again, autocomplete: "off", spellcheck: "false" });
+    this.filter = element("input", { type: "search", "aria-label": "Filter", placeholder: "Search titles, labels, messages", input: again, autocomplete: "off", spellcheck: "false" });
     this.chips = STATES.map(([state, label]) =>
       element("button", { type: "button", class: "chip", "data-state": state, "aria-pressed": String(state === ""), click: () => this.#choose(state) }, label),
     );

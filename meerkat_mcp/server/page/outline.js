@@ -69,6 +69,7 @@ const OUTLINED = {
   },
   turn_resumed: (outline) => (outline.state = "running"),
   turn_waiting: (outline) => (outline.state = "waiting"),
+  turn_suspended: (outline) => (outline.state = "suspended"),
   interrupt_requested: (outline) => (outline.state = "stopping"),
   turn_completed: over,
   turn_interrupted: over,

@@ -8,6 +8,7 @@ export class Row {
     this.dot = element("span", { class: "dot" });
     this.title = element("span", { class: "title" });
     this.labels = element("span", { class: "labels" });
+    this.matched = element("span", { class: "matched", hidden: true });
     this.state = element("span", { class: "state" });
     this.model = element("span", { class: "model" });
     this.turns = element("span", { class: "turns-count" });
@@ -18,7 +19,7 @@ export class Row {
       "a",
       { href, class: "row", click: open },
       this.dot,
-      element("span", { class: "what" }, this.title, this.labels),
+      element("span", { class: "what" }, this.title, this.labels, this.matched),
       this.state,
       this.model,
       this.turns,
@@ -36,6 +37,8 @@ export class Row {
     say(this.title, name ?? shortId(session.session_id));
     this.title.classList.toggle("untitled", !name);
     this.#label(Object.entries(session.labels ?? {}));
+    say(this.matched, session.matched?.text ?? "");
+    show(this.matched, Boolean(session.matched));
     say(this.state, session.state);
     say(this.model, session.model ?? "");
     say(this.turns, count(session.turns, "turn"));

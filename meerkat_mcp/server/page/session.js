@@ -188,7 +188,7 @@ export class SessionPage {
     show(this.state, outline.seq > 0);
     show(this.empty, outline.seq > 0 && !this.turns.firstChild);
     const refusal = this.#refusal("meerkat_interrupt");
-    show(this.interrupt, outline.active || outline.state === "waiting");
+    show(this.interrupt, outline.active || ["waiting", "suspended"].includes(outline.state));
     this.interrupt.disabled = Boolean(refusal) || outline.state === "stopping";
     this.interrupt.title = refusal;
     say(this.interrupt, outline.state === "stopping" ? "Interrupting…" : "Interrupt");
@@ -234,7 +234,7 @@ export class SessionPage {
   }
 
   #entitle(state, title) {
-    const mark = { running: "● ", stopping: "● ", waiting: "◐ " }[state] ?? "";
+    const mark = { running: "● ", stopping: "● ", waiting: "◐ ", suspended: "◐ " }[state] ?? "";
     const wanted = `${mark}${title || shortId(this.outline.sessionId || this.sessionId)} · Meerkat`;
     if (document.title !== wanted) document.title = wanted;
   }
@@ -315,6 +315,7 @@ export class SessionPage {
 const SPOKEN = {
   turn_started: "A turn has started.",
   turn_waiting: "The turn is waiting.",
+  turn_suspended: "The turn is suspended.",
   turn_completed: "The turn has ended.",
   turn_interrupted: "The turn was interrupted.",
   turn_limit_reached: "The turn is at a limit.",
@@ -328,6 +329,7 @@ const HAPPENED = {
   session_forked: ({ fork_id: id, at_seq: seq }) => `Forked as ${shortId(id)} at event ${seq}.`,
   settings_changed: ({ settings, title, labels }) => {
     const what = [title !== undefined && "title", labels && "labels", settings && "settings"].filter(Boolean);
+    if (!what.length) return ""; // a fork that changes nothing
     return `Changed: ${what.join(", ")}${settings?.model ? ` (model ${settings.model})` : ""}.`;
   },
 };

@@ -218,6 +218,12 @@ export class TurnView {
     for (const { tool_use_id: id } of event.pending_approvals ?? []) this.calls.get(id)?.ask();
   }
 
+  turn_suspended() {
+    this.step?.abandon();
+    this.become("suspended");
+    this.note("change", "Suspended: the process that ran it had to end. Another one takes it up from here.");
+  }
+
   turn_resumed(event) {
     this.become("running");
     this.prompt(event.prompt, event.principal);
