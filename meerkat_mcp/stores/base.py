@@ -7,8 +7,8 @@ A backend is one class that meets `Store`. The rules every one of them keeps, an
   `SequenceConflict`: that is the whole concurrency control, across tasks, processes and machines.
 - **Two tiers.** When an append with a recorded event returns, the events survive the death of the process and
   the power cut. One of deltas alone is visible to every reader when it returns, and survives the process.
-- **Superseding.** An append may remove deltas that it completes. Nothing else is ever removed from a log
-  but by `delete`.
+- **Superseding.** An append may remove deltas that it completes. Nothing else is ever removed from a log but by
+  `tidy`, which takes away what no fold of the log needs, and by `delete`.
 - **Reading** gives events in order of `seq`, without those removed; of large ones fewer than were asked for
   (`READ_BYTES_MAX`), but at least one if there is one.
 - **Changes.** `changes` tells what *other* processes recorded; it may tell too often, never too late or never.
@@ -32,6 +32,11 @@ READ_EVENTS_MAX = 1000
 READ_BYTES_MAX = 1024 * 1024
 """Of events that are read at once; a single larger one still comes whole."""
 LIST_SESSIONS_MAX = 200
+
+SEALING_KEY_BYTES = 32
+
+WORKING: tuple[State, ...] = ("running", "stopping")
+"""The states in which a process works on a turn."""
 
 _COMPLETES = frozenset({"text_complete", "reasoning_complete"})
 
@@ -66,6 +71,8 @@ class Append:
     `session` is the session after them. `shown` says that a list shows something else now, so that the
     session itself is kept anew. `supersedes` is the first seq of the deltas that these events complete. A claim
     is for a turn of this session; where both its key and the place in the log are taken, `KeyTaken` is raised.
+    `follows` is the seq of the last event before them, where that is not the number before the first: a log that is
+    copied page by page has holes between pages, too.
     """
 
     session: Session
@@ -73,6 +80,12 @@ class Append:
     shown: bool = True
     supersedes: int | None = None
     claim: Claim | None = None
+    follows: int | None = None
+
+    @property
+    def after(self) -> int:
+        """The seq that the log must end with for these events to enter it."""
+        return self.events[0].seq - 1 if self.follows is None else self.follows
 
     @property
     def durable(self) -> bool:
@@ -82,7 +95,7 @@ class Append:
     @property
     def begins(self) -> bool:
         """Whether the log begins with it; else there must be one."""
-        return self.events[0].seq == 1
+        return self.after == 0
 
     @property
     def superseded(self) -> range:
@@ -109,6 +122,25 @@ def is_full(page: Sequence[Recorded], limit: int) -> bool:
     return len(page) >= limit or sum(len(recorded.body) for recorded in page) >= READ_BYTES_MAX
 
 
+def tidied(log: Sequence[Recorded], *, without: Collection[int], instead: Sequence[Recorded]) -> list[Recorded]:
+    """What `tidy` makes of this log. Raises ValueError, as it does."""
+    new = {recorded.seq: recorded for recorded in instead}
+    kept = [new.get(each.seq, each) for each in log[:-1] if not (each.is_delta and each.seq in without)]
+    check_instead(((each.seq, each.type) for each in log[:-1]), instead)
+    return [*kept, *log[-1:]]
+
+
+def check_instead(there: Iterable[tuple[int, str]], instead: Sequence[Recorded]) -> None:
+    """Raises ValueError when an event that is to take the place of another is of another type than that one has.
+
+    `there` are seqs and types of a log, of those events at least that are replaced.
+    """
+    types = {recorded.seq: recorded.type for recorded in instead}
+    for seq, type_ in there:
+        if types.get(seq, type_) != type_:
+            raise ValueError(f"The {types[seq]} with seq {seq} cannot take the place of a {type_}.")
+
+
 class Cursor(Value):
     """A place in the list of sessions: everything after the session with these."""
 
@@ -117,8 +149,9 @@ class Cursor(Value):
 
 
 class Selection(Value):
-    """Which sessions to list. `labels` must all match; `query` begins the id or is in what `found_by` says;
-    `principal` began it.
+    """Which sessions to list. `labels` must all match; `principal` began it. `query` begins the id; or each of its
+    words begins a word of what `found_by` says, or of one message: see `searching`. One without any word in it finds
+    only what it begins the id of.
     """
 
     labels: dict[str, str] = Field(default_factory=dict)
@@ -129,9 +162,9 @@ class Selection(Value):
 
 
 def found_by(session: Session) -> str:
-    """The text that a query, casefolded too, is looked for in: title, opening, and each `key=value` of the labels."""
+    """The text in whose words those of a query are looked for: title, opening, and each `key=value` of the labels."""
     labels = (f"{key}={value}" for key, value in session.labels.items())
-    return "\n".join((session.title, session.opening, *labels)).casefold()
+    return "\n".join((session.title, session.opening, *labels))
 
 
 class Stream(Value):
@@ -206,6 +239,58 @@ class Store(Protocol):
 
     async def claim(self, key: str) -> Claim | None:
         """What an idempotency key was used for."""
+        ...
+
+    async def put_claim(self, claim: Claim) -> None:
+        """Keep the claim of a session that was copied here; one whose key is there already stays. Raises
+        SessionNotFound.
+        """
+        ...
+
+    async def prune_claims(self, *, created_before_ms: int) -> int:
+        """Forget old idempotency keys (`created_ms < created_before_ms`); how many they were."""
+        ...
+
+    async def kept_with(self, session_id: str) -> tuple[Sequence[Claim], Sequence[Stream]]:
+        """The claims and the open streams of a session, in any order; none of one that is not there."""
+        ...
+
+    # ── work that waits, or goes on ──
+    async def take(self, *, ready_before_ms: int, until_ms: int, now_ms: int, limit: int) -> Sequence[str]:
+        """Sessions in which something waits for a process since before then (`Session.ready_ms < ready_before_ms`), the
+        longest first, of equal ones by id.
+
+        Nobody else is told of these until `until_ms`, so that processes share what waits and do not all reach for the
+        same. It is no lock: the log decides who goes on.
+        """
+        ...
+
+    async def working(self) -> Sequence[tuple[str, str]]:
+        """Every session with a turn that is being worked on (`WORKING`), and its owner's incarnation, in any order."""
+        ...
+
+    # ── keeping house ──
+    async def tidy(self, session_id: str, *, without: Collection[int], instead: Sequence[Recorded]) -> None:
+        """Take deltas out of a log, by seq, and put events in the place of those with their seq, all or nothing.
+
+        What is put there says less and folds to the same: only its type must be that of the one before, else
+        ValueError. The last event of a log stays as it is, and so does what is named in `without` and is no delta. What
+        is not there is passed over. No reader is told. The bytes may stay in the files until something else takes their
+        place.
+        """
+        ...
+
+    async def on_duty(self, duty: str, incarnation: str, *, now_ms: int, until_ms: int) -> bool:
+        """Whether this process is the one of the realm that does something, until then: nobody else is, or was and
+        its time is over. Asking again renews it.
+        """
+        ...
+
+    async def sealing_key(self) -> bytes:
+        """32 random bytes, the same for all processes of the realm for good; made when first asked for.
+
+        They seal what a client keeps for us between two calls, nothing else: who can read the store needs no key.
+        """
         ...
 
     # ── config ──

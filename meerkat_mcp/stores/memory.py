@@ -4,6 +4,7 @@ It is for one process and one journal: there are no others that record, so `chan
 Since nothing here waits for anything, every method is one step that no other task comes between.
 """
 
+import secrets
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from itertools import islice
@@ -19,6 +20,8 @@ from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.stores.base import (
     READ_EVENTS_MAX,
+    SEALING_KEY_BYTES,
+    WORKING,
     Append,
     Claim,
     Cursor,
@@ -28,7 +31,9 @@ from meerkat_mcp.stores.base import (
     Store,
     Stream,
     fitting,
+    tidied,
 )
+from meerkat_mcp.stores.searching import beginnings, begun_in, said, spelled
 from meerkat_mcp.stores.selecting import Listed
 
 
@@ -46,6 +51,9 @@ class MemoryStore:
         self._config = Versioned(generation=0, document={})
         self._streams: dict[str, Stream] = {}
         self._instances: dict[str, Instance] = {}
+        self._reserved: dict[str, int] = {}
+        self._duties: dict[str, tuple[str, int]] = {}
+        self._sealing_key: bytes | None = None
         self._closed = anyio.Event()
 
     # ── logs ──
@@ -56,7 +64,7 @@ class MemoryStore:
         if claim and claim.key in self._claims:
             raise KeyTaken(self._claims[claim.key])
         log = self._logs.get(session_id, [])
-        if append.events[0].seq != (log[-1].seq if log else 0) + 1:
+        if append.after != (log[-1].seq if log else 0):
             raise SequenceConflict(session_id)
         gone = append.superseded
         whole = [*log, *append.events]
@@ -104,12 +112,17 @@ class MemoryStore:
         """See `Store`."""
         place = None if after is None else (after.updated_ms, after.session_id)
         newest_first = sorted(map(Listed.of, self._shown.values()), key=lambda each: each.place, reverse=True)
-        selected = [
+        wanted = beginnings(selection.query)
+
+        def said_in(session_id: str) -> bool:
+            return bool(wanted) and any(begun_in(wanted, spelled(said(each))) for each in self._logs[session_id])
+
+        selected = (
             self._shown[each.session_id]
             for each in newest_first
-            if each.selected(selection) and (place is None or each.place < place)
-        ]
-        return selected[offset : offset + limit]
+            if (place is None or each.place < place) and each.selected(selection, said_in)
+        )
+        return list(islice(selected, offset, offset + limit))
 
     async def matching(self, prefix: str, *, limit: int, principal: str | None = None) -> Sequence[str]:
         """See `Store`."""
@@ -119,7 +132,7 @@ class MemoryStore:
 
     async def delete(self, session_id: str) -> None:
         """See `Store`."""
-        for kept in (self._logs, self._sessions, self._shown):
+        for kept in (self._logs, self._sessions, self._shown, self._reserved):
             kept.pop(session_id, None)
         self._claims = {key: claim for key, claim in self._claims.items() if claim.session_id != session_id}
         self._streams = {key: stream for key, stream in self._streams.items() if stream.session_id != session_id}
@@ -127,6 +140,65 @@ class MemoryStore:
     async def claim(self, key: str) -> Claim | None:
         """See `Store`."""
         return self._claims.get(key)
+
+    async def put_claim(self, claim: Claim) -> None:
+        """See `Store`."""
+        await self.load(claim.session_id)
+        self._claims.setdefault(claim.key, claim)
+
+    async def prune_claims(self, *, created_before_ms: int) -> int:
+        """See `Store`."""
+        old = [key for key, claim in self._claims.items() if claim.created_ms < created_before_ms]
+        for key in old:
+            del self._claims[key]
+        return len(old)
+
+    async def kept_with(self, session_id: str) -> tuple[Sequence[Claim], Sequence[Stream]]:
+        """See `Store`."""
+        claims = [claim for claim in self._claims.values() if claim.session_id == session_id]
+        return claims, [stream for stream in self._streams.values() if stream.session_id == session_id]
+
+    # ── work that waits, or goes on ──
+
+    async def take(self, *, ready_before_ms: int, until_ms: int, now_ms: int, limit: int) -> Sequence[str]:
+        """See `Store`."""
+        self._reserved = {one: ends_ms for one, ends_ms in self._reserved.items() if now_ms < ends_ms}
+        waiting = sorted(
+            (session.ready_ms, session.id)
+            for session in self._sessions.values()
+            if session.ready_ms is not None and session.ready_ms < ready_before_ms and session.id not in self._reserved
+        )
+        taken = [session_id for _, session_id in waiting[:limit]]
+        self._reserved |= dict.fromkeys(taken, until_ms)
+        return taken
+
+    async def working(self) -> Sequence[tuple[str, str]]:
+        """See `Store`."""
+        return [
+            (session.id, session.turn.owner.incarnation)
+            for session in self._sessions.values()
+            if session.state in WORKING and session.turn is not None
+        ]
+
+    # ── keeping house ──
+
+    async def tidy(self, session_id: str, *, without: Collection[int], instead: Sequence[Recorded]) -> None:
+        """See `Store`."""
+        if log := self._logs.get(session_id):
+            self._logs[session_id] = tidied(log, without=without, instead=instead)
+
+    async def on_duty(self, duty: str, incarnation: str, *, now_ms: int, until_ms: int) -> bool:
+        """See `Store`."""
+        who, ends_ms = self._duties.get(duty, (incarnation, 0))
+        if who != incarnation and now_ms < ends_ms:
+            return False
+        self._duties[duty] = incarnation, until_ms
+        return True
+
+    async def sealing_key(self) -> bytes:
+        """See `Store`."""
+        self._sealing_key = self._sealing_key or secrets.token_bytes(SEALING_KEY_BYTES)
+        return self._sealing_key
 
     # ── config ──
 

@@ -22,7 +22,7 @@ from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, advance
-from meerkat_mcp.stores import sqlite_library
+from meerkat_mcp.stores import sqlite_library, sqlite_search, sqlite_upkeep
 from meerkat_mcp.stores.base import (
     READ_EVENTS_MAX,
     Append,
@@ -37,6 +37,7 @@ from meerkat_mcp.stores.base import (
 from meerkat_mcp.stores.sqlite_file import FILE_NAME, Thread, erase, open_reader
 from meerkat_mcp.stores.sqlite_instances import EXPIRES, Instances
 from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, closed, is_busy, translated
+from meerkat_mcp.stores.sqlite_listing import Page, id_range
 from meerkat_mcp.stores.sqlite_writer import CLAIM, LAST_POSITION, Writer
 
 T = TypeVar("T")
@@ -47,6 +48,8 @@ HEARING_INTERVAL_S = 0.01
 
 _CONFIG = "SELECT generation, config FROM realm"
 _CHANGED = "SELECT id FROM sessions WHERE number IN (SELECT session FROM events WHERE position > ? AND position <= ?)"
+_CLAIMS_OF = "SELECT key, digest, id, turn_id, created_ms FROM claims JOIN sessions ON number = session WHERE id = ?"
+_STREAMS_OF = "SELECT streams.body FROM streams JOIN sessions ON number = session WHERE sessions.id = ?"
 _PUT_STREAM = (
     "INSERT OR REPLACE INTO streams (id, session, used_ms, body) SELECT ?, number, ?, ? FROM sessions WHERE id = ?"
 )
@@ -103,7 +106,8 @@ class SQLiteStore:
     @property
     def mechanisms(self) -> dict[str, str]:
         """See `Store`."""
-        return {"sqlite": sqlite_library.sqlite_version, "bell": self.writer.bell.mechanism}
+        search = "fts5" if sqlite_search.is_usable() else "scan"
+        return {"sqlite": sqlite_library.sqlite_version, "bell": self.writer.bell.mechanism, "search": search}
 
     async def close(self) -> None:
         """See `Store`.
@@ -185,42 +189,81 @@ class SQLiteStore:
         self, selection: Selection, *, after: Cursor | None = None, offset: int = 0, limit: int = 50
     ) -> Sequence[Session]:
         """See `Store`."""
-        conditions, parameters = _conditions(selection)
-        searching = len(conditions) > 1 or offset > 0 or limit > SMALL_ROWS_MAX
-        if after is not None:
-            conditions.append("(updated_ms, id) < (?, ?)")
-            parameters += [after.updated_ms, after.session_id]
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        rows = await self._rows(
-            f"SELECT body FROM sessions {where} ORDER BY updated_ms DESC, id DESC LIMIT ? OFFSET ?",
-            (*parameters, limit, offset),
-            small=not searching,
-        )
+        page = Page(selection, after, offset, limit)
+        if page.is_plain:
+            walk = page.walk()
+            rows = await self._rows(walk.sql, walk.parameters, small=offset == 0 and limit <= SMALL_ROWS_MAX)
+        else:
+            rows = await self._found(page.find)
         return [Session.model_validate_json(body) for (body,) in rows]
 
     async def matching(self, prefix: str, *, limit: int, principal: str | None = None) -> Sequence[str]:
         """See `Store`."""
+        whose, theirs = ("", ()) if principal is None else ("principal = ? AND ", (principal,))
         rows = await self._rows(
-            "SELECT id FROM sessions WHERE id >= ?1 AND id < ?2 AND (?4 IS NULL OR principal = ?4) "
-            "ORDER BY id DESC LIMIT ?3",
-            (prefix, prefix + chr(0x10FFFF), limit, principal),
+            f"SELECT id FROM sessions WHERE {whose}id >= ? AND id < ? ORDER BY id DESC LIMIT ?",
+            (*theirs, *id_range(prefix), limit),
         )
         return [session_id for (session_id,) in rows]
 
     async def delete(self, session_id: str) -> None:
         """See `Store`."""
-
-        def delete(connection: Connection) -> None:
-            if connection.execute("DELETE FROM sessions WHERE id = ?", (session_id,)).rowcount:
-                connection.execute("UPDATE realm SET erasing = 1")
-
-        await self.writer.change(delete)
+        await self.writer.change(partial(sqlite_search.delete, session_id=session_id))
         await self.writer.locked(erase)
 
     async def claim(self, key: str) -> Claim | None:
         """See `Store`."""
         rows = await self._rows(CLAIM, (key,))
         return Claim(*rows[0]) if rows else None
+
+    async def put_claim(self, claim: Claim) -> None:
+        """See `Store`."""
+        await self.writer.change(partial(sqlite_upkeep.put_claim, claim=claim))
+
+    async def prune_claims(self, *, created_before_ms: int) -> int:
+        """See `Store`."""
+        return await self._changed("DELETE FROM claims WHERE created_ms < ?", (created_before_ms,))
+
+    async def kept_with(self, session_id: str) -> tuple[Sequence[Claim], Sequence[Stream]]:
+        """See `Store`."""
+        claims = await self._rows(_CLAIMS_OF, (session_id,), small=False)
+        streams = await self._rows(_STREAMS_OF, (session_id,), small=False)
+        return [Claim(*claim) for claim in claims], [Stream.model_validate_json(body) for (body,) in streams]
+
+    # ── work that waits, or goes on ──
+
+    async def take(self, *, ready_before_ms: int, until_ms: int, now_ms: int, limit: int) -> Sequence[str]:
+        """See `Store`. It is asked often and mostly for nothing, so nothing is written for nothing."""
+        if not await self._rows(sqlite_upkeep.READY, (ready_before_ms, now_ms, 1)):
+            return []
+        take = partial(
+            sqlite_upkeep.take, ready_before_ms=ready_before_ms, until_ms=until_ms, now_ms=now_ms, limit=limit
+        )
+        return await self.writer.change(take, durable=False)
+
+    async def working(self) -> Sequence[tuple[str, str]]:
+        """See `Store`."""
+        return [(session_id, incarnation) for session_id, incarnation in await self._rows(sqlite_upkeep.AT_WORK)]
+
+    # ── keeping house ──
+
+    async def tidy(self, session_id: str, *, without: Collection[int], instead: Sequence[Recorded]) -> None:
+        """See `Store`."""
+        tidy = partial(sqlite_upkeep.tidy, session_id=session_id, without=without, instead=instead)
+        await self.writer.change(tidy)
+
+    async def on_duty(self, duty: str, incarnation: str, *, now_ms: int, until_ms: int) -> bool:
+        """See `Store`."""
+        for row in await self._rows(sqlite_upkeep.ON_DUTY, (duty,)):
+            if sqlite_upkeep.is_others(row, incarnation, now_ms=now_ms):
+                return False
+        ask = partial(sqlite_upkeep.on_duty, duty=duty, incarnation=incarnation, now_ms=now_ms, until_ms=until_ms)
+        return await self.writer.change(ask, durable=False)
+
+    async def sealing_key(self) -> bytes:
+        """See `Store`."""
+        ((key,),) = await self._rows(sqlite_upkeep.SEALING_KEY)
+        return key or await self.writer.change(sqlite_upkeep.sealing_key)
 
     # ── config ──
 
@@ -292,16 +335,28 @@ class SQLiteStore:
         self, sql: str, parameters: tuple[Any, ...], take: Callable[[Any], list[T]], *, small: bool
     ) -> list[T]:
         """What `take` makes of the rows of a query."""
+        if small and not self._closed:
+            try:
+                return take(self._inline.execute(sql, parameters))
+            except LibraryError as error:
+                if not is_busy(error):
+                    raise translated(error, self.path) from error
+        return await self._found(lambda connection: take(connection.execute(sql, parameters)))
+
+    async def _found(self, find: Callable[[Connection], list[T]]) -> list[T]:
+        """What is found in the reader's thread, in one state of the file."""
         if self._closed:
             raise closed(self.path)
+
+        def whole(connection: Connection) -> list[T]:
+            connection.execute("BEGIN")
+            try:
+                return find(connection)
+            finally:
+                connection.execute("ROLLBACK")
+
         try:
-            if small:
-                try:
-                    return take(self._inline.execute(sql, parameters))
-                except LibraryError as error:
-                    if not is_busy(error):
-                        raise
-            return await self._reader.run(lambda connection: take(connection.execute(sql, parameters)))
+            return await self._reader.run(whole)
         except LibraryError as error:
             raise translated(error, self.path) from error
 
@@ -314,27 +369,6 @@ def _events(rows: Any) -> list[Recorded]:
     events = fitting(Recorded(*row) for row in rows)
     rows.close()  # a page that is full before the rows end would keep them open
     return events
-
-
-def _conditions(selection: Selection) -> tuple[list[str], list[Any]]:
-    conditions: list[str] = []
-    parameters: list[Any] = []
-    if selection.archived is not None:
-        conditions.append("archived = ?")
-        parameters.append(selection.archived)
-    if selection.states:
-        conditions.append(f"state IN ({_marks(selection.states)})")
-        parameters += selection.states
-    for label in selection.labels.items():
-        conditions.append("number IN (SELECT session FROM labels WHERE key = ? AND value = ?)")
-        parameters += label
-    if selection.principal is not None:
-        conditions.append("principal = ?")
-        parameters.append(selection.principal)
-    if selection.query:
-        conditions.append("(instr(lower(id), ?) = 1 OR instr(found_by, ?))")
-        parameters += [selection.query.casefold()] * 2
-    return conditions, parameters
 
 
 def _marks(values: Collection[object]) -> str:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import aiosqlite
 
 from meerkat_mcp.domain.errors import Corrupt, StoreUnavailable
+from meerkat_mcp.stores import sqlite_search
 from meerkat_mcp.stores.filelock import FileLock
 from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, connect, is_busy, translated
 
@@ -19,6 +20,9 @@ APPLICATION_ID = 0x6D65726B  # "merk": what the command `file` shows, and what t
 BUSY_TIMEOUT_S = 10.0
 """Our own processes queue at the file lock; this is how long a stranger (a backup, a shell) may hold up a write."""
 OPEN_WAIT_S = 30.0
+
+_WORDS_SINCE = 3
+"""The first version that keeps the words of what was said: its migration reads all of it."""
 
 _WRITER_PRAGMAS = (
     "foreign_keys = ON",
@@ -103,10 +107,12 @@ def erase(connection: Connection) -> None:
 
     `secure_delete` would not do: where SQLite moves rows between pages it leaves copies in their unused middle (after
     one of ten deletions in a trial). VACUUM writes the file anew, and the checkpoint empties the write-ahead log. For a
-    million events that takes 2 s, in which nobody can write, and 260 MB of memory.
+    million events that takes 2 s, in which nobody can write, and 260 MB of memory. The index of words goes before that:
+    it notes only what it has no more, until its parts are made one.
     """
     if not _number(connection, "SELECT erasing FROM realm"):
         return
+    sqlite_search.clean(connection)
     connection.execute("VACUUM")
     if not _checkpoint(connection):
         raise StoreUnavailable(
@@ -143,14 +149,19 @@ def _prepare(connection: Connection, path: Path) -> None:
         connection.execute(f"PRAGMA {pragma}")
     for version in range(_number(connection, "PRAGMA user_version") + 1, len(_MIGRATIONS) + 1):
         _migrate(connection, version)
+    sqlite_search.build(connection)
     with suppress(StoreUnavailable, LibraryError):  # else the note stays, and the next one who opens it tries
         erase(connection)
 
 
 def _migrate(connection: Connection, version: int) -> None:
-    stamp = f"PRAGMA user_version = {version}; PRAGMA application_id = {APPLICATION_ID};"
     try:
-        connection.executescript(f"BEGIN IMMEDIATE;\n{_MIGRATIONS[version - 1]}\n{stamp}\nCOMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE;\n{_MIGRATIONS[version - 1]}")
+        if version == _WORDS_SINCE:
+            sqlite_search.collect(connection)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -178,3 +189,5 @@ def _migrations() -> tuple[str, ...]:
 
 
 _MIGRATIONS = _migrations()
+SCHEMA_VERSION = len(_MIGRATIONS)
+"""How many migrations this program knows."""

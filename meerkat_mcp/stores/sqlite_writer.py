@@ -24,9 +24,11 @@ import anyio
 from meerkat_mcp.domain.errors import StoreUnavailable
 from meerkat_mcp.domain.events import DELTAS
 from meerkat_mcp.domain.session import Session
+from meerkat_mcp.stores import sqlite_search
 from meerkat_mcp.stores.base import Append, Claim, KeyTaken, SequenceConflict, found_by
 from meerkat_mcp.stores.doorbell import Doorbell
 from meerkat_mcp.stores.filelock import FileLock
+from meerkat_mcp.stores.searching import said, spelled
 from meerkat_mcp.stores.sqlite_file import Thread, close_writer, make_folder, newer, open_writer
 from meerkat_mcp.stores.sqlite_library import Connection, LibraryError, Refused, closed, refused_by_system, translated
 
@@ -41,7 +43,7 @@ CLAIM = "SELECT key, digest, id, turn_id, created_ms FROM claims JOIN sessions O
 _NUMBER = "SELECT number FROM sessions WHERE id = ?"
 _LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events JOIN sessions ON number = session WHERE id = ?"
 _ADD_SESSION = "INSERT INTO sessions (id) VALUES (?)"
-_ADD_EVENT = "INSERT INTO log (session, after, seq, type, body) VALUES (?, ?, ?, ?, ?)"
+_ADD_EVENT = "INSERT INTO logged (session, after, seq, type, body) VALUES (?, ?, ?, ?, ?)"
 _SHOW = (
     "UPDATE sessions SET state = ?, archived = ?, updated_ms = ?, labels = ?, found_by = ?, body = ? WHERE number = ?"
 )
@@ -305,19 +307,26 @@ class Writer:
         shown: list[tuple[Any, ...]] = []
         superseded: list[tuple[Any, ...]] = []
         claims: list[tuple[Any, ...]] = []
+        messages: list[tuple[int, int, str]] = []
+        words: dict[int, str] = {}
+        first: int = connection.execute(LAST_POSITION).fetchone()[0] + 1
         for append in appends:
             number = self._numbers.get(append.session.id) or self._number(connection, append)
-            after = append.events[0].seq - 1
+            after = append.after
             for event in append.events:
+                if text := said(event):
+                    messages.append((number, first + len(events), text))
                 events.append((number, after, event.seq, event.type, event.body))
                 after = event.seq
             if append.shown or append.begins:
-                shown.append(_shown(append.session, number))
+                words[number] = spelled(found_by(append.session))
+                shown.append(_shown(append.session, number, words[number]))
             if gone := append.superseded:
                 superseded.append((number, gone.start, gone.stop))
             if claim := append.claim:
                 claims.append((claim.key, claim.digest, number, claim.turn_id, claim.created_ms))
         connection.executemany(_ADD_EVENT, events)
+        sqlite_search.add(connection, words, messages)
         for sql, rows in ((_SHOW, shown), (_SUPERSEDE, superseded), (_ADD_CLAIM, claims)):
             if rows:
                 connection.executemany(sql, rows)
@@ -351,7 +360,7 @@ class Writer:
         if append.claim and (taken := connection.execute(CLAIM, (append.claim.key,)).fetchone()):
             return KeyTaken(Claim(*taken))
         last = connection.execute(_LAST_SEQ, (append.session.id,)).fetchone()[0]
-        if last != append.events[0].seq - 1:
+        if last != append.after:
             return SequenceConflict(append.session.id)
         return self._understood(connection, error)
 
@@ -367,13 +376,13 @@ class Writer:
         return known
 
 
-def _shown(session: Session, number: int) -> tuple[Any, ...]:
+def _shown(session: Session, number: int, words: str) -> tuple[Any, ...]:
     return (
         session.state,
         session.state == "archived",
         session.updated_ms,
         json.dumps(session.labels),
-        found_by(session),
+        words,
         session.model_dump_json().encode(),
         number,
     )

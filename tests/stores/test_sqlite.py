@@ -24,17 +24,29 @@ from stores.conftest import Log, OpenSQLite
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import Corrupt, Internal, SessionNotFound, StoreUnavailable
 from meerkat_mcp.domain.realm import Instance
-from meerkat_mcp.domain.recorded import Recorded
-from meerkat_mcp.stores import sqlite_file, sqlite_instances, sqlite_library, sqlite_writer
-from meerkat_mcp.stores.base import Append, Claim, KeyTaken, Selection, SequenceConflict, Stream
+from meerkat_mcp.domain.recorded import Recorded, encode
+from meerkat_mcp.domain.settings import Settings
+from meerkat_mcp.stores import (
+    sqlite_file,
+    sqlite_instances,
+    sqlite_library,
+    sqlite_listing,
+    sqlite_search,
+    sqlite_upkeep,
+    sqlite_writer,
+)
+from meerkat_mcp.stores.base import Append, Claim, Cursor, KeyTaken, Selection, SequenceConflict, Stream, found_by
 from meerkat_mcp.stores.filelock import FileLock
+from meerkat_mcp.stores.memory import MemoryStore
 from meerkat_mcp.stores.sqlite import SQLiteStore
 from meerkat_mcp.stores.sqlite_library import library, translated, version_warnings
+from meerkat_mcp.stores.sqlite_listing import Page
 from meerkat_mcp.stores.sqlite_writer import Spans
 
 pytestmark = pytest.mark.anyio
 
 LONG_S = 60
+OWNER = e.Owner(instance_id="i", incarnation="life", host="h", pid=1)
 KNOWN = len(sqlite_file._MIGRATIONS)
 ROOT = Path(sqlite_file.__file__).parents[2]
 
@@ -499,7 +511,7 @@ async def test_a_file_from_the_future_is_refused_naming_both_versions(file: Path
 
 async def test_a_program_that_was_overtaken_while_it_had_the_file_open_says_so(sqlite: SQLiteStore, file: Path) -> None:
     log = await begun(sqlite)
-    changed(file, "DROP VIEW log", f"PRAGMA user_version = {KNOWN + 1}")
+    changed(file, "DROP VIEW logged", f"PRAGMA user_version = {KNOWN + 1}")
     with pytest.raises(StoreUnavailable, match=rf"version {KNOWN + 1}.* up to {KNOWN}"):
         await sqlite.append(log.text())
 
@@ -529,7 +541,7 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(
     await store.close()
     with monkeypatch.context() as patch:
         patch.setattr(
-            sqlite_file, "_MIGRATIONS", (*sqlite_file._MIGRATIONS, "DROP VIEW log; INSERT INTO nowhere VALUES (1);")
+            sqlite_file, "_MIGRATIONS", (*sqlite_file._MIGRATIONS, "DROP VIEW logged; INSERT INTO nowhere VALUES (1);")
         )
         with pytest.raises(Corrupt, match="nowhere"):
             await open_sqlite()
@@ -747,6 +759,321 @@ async def test_who_opens_the_realm_next_finishes_a_deletion_that_was_cut_off(
     assert b"marked" in bytes_in(folder)
     await open_sqlite()
     assert b"marked" not in bytes_in(folder)
+
+
+# ── searching ──
+
+
+async def said(store: SQLiteStore, session_id: str, text: str, *, title: str = "", at_ms: int = 1) -> Log:
+    """A session with this title, in which this was said."""
+    log = await begun(store, session_id, title=title, at_ms=at_ms)
+    await store.append(log.text(text))
+    return log
+
+
+async def searched(store: SQLiteStore, query: str) -> list[str]:
+    return [session.id for session in await store.sessions(Selection(query=query))]
+
+
+def rows(file: Path, sql: str) -> list[Any]:
+    with connected(file) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def without_fts5(patch: pytest.MonkeyPatch) -> None:
+    """A library as some build it."""
+    patch.setattr(sqlite_search, "is_usable", lambda: False)
+
+
+LETTERS = ("alpha", "beta", "gamma", "delta", "alphabet", "be", "gam_ma", "дом", "会议")
+
+
+def by_chance(random: random.Random) -> Selection:
+    words = [word[: random.randint(1, 6)] for word in random.sample(LETTERS, random.choice((0, 1, 1, 1, 2)))]
+    return Selection(
+        query=" ".join(words) or random.choice(("", "s", "s-1", "s-01")),
+        labels=random.choice(({}, {}, {"k": "0"}, {"k": "1"}, {"k": "1", "all": "yes"}, {"k": "no"})),
+        states=random.choice(((), (), ("idle",), ("running",), ("running", "waiting"), ("idle", "running"))),
+        archived=random.choice((False, False, True, None)),
+        principal=random.choice((None, None, "ann", "bob")),
+    )
+
+
+@pytest.mark.parametrize("fts5", [True, False], ids=["fts5", "scan"])
+@pytest.mark.parametrize(
+    ("collected", "known", "walked"), [(0, 0, (1,)), (0, 99, (1, 9)), (4, 12, (3, 20)), (300, 5000, (100,))]
+)
+async def test_every_way_to_a_page_leads_to_the_same(
+    open_sqlite: OpenSQLite,
+    monkeypatch: pytest.MonkeyPatch,
+    collected: int,
+    known: int,
+    walked: tuple[int, ...],
+    fts5: bool,
+) -> None:
+    monkeypatch.setattr(sqlite_listing, "COLLECTED_MAX", collected)
+    monkeypatch.setattr(sqlite_listing, "KNOWN_MAX", known)
+    monkeypatch.setattr(sqlite_listing, "WALKED_FIRST", walked)
+    if not fts5:
+        without_fts5(monkeypatch)
+    sqlite, memory, chance = await open_sqlite(), MemoryStore(), random.Random(collected)
+    for number in range(60):
+        log = Log(f"s-{number:02}")
+        labels = {"k": str(int(chance.random() < 0.1)), "all": "yes"}
+        created = e.SessionCreated(
+            settings=Settings(),
+            title=chance.choice(LETTERS),
+            labels=labels,
+            principal=chance.choice((None, "ann", "bob")),
+        )
+        appends = [log.next(created, at_ms=chance.randrange(40))]
+        appends += [log.text(" ".join(chance.sample(LETTERS, 3))) for _ in range(chance.randrange(3))]
+        if more := chance.choice((None, e.SessionArchived(), e.TurnStarted(prompt="delta", owner=OWNER))):
+            appends.append(log.next(more, at_ms=chance.randrange(40)))
+        for append in appends:
+            await sqlite.append(append)
+            await memory.append(append)
+    assert sqlite.mechanisms["search"] == ("fts5" if fts5 else "scan")
+    for _ in range(400):
+        selection, limit, offset = by_chance(chance), chance.choice((1, 3, 50)), chance.choice((0, 0, 2))
+        after = chance.choice((None, Cursor(updated_ms=chance.randrange(40), session_id="s-30")))
+        how: dict[str, Any] = {"limit": limit, "offset": offset, "after": after}
+        assert await sqlite.sessions(selection, **how) == await memory.sessions(selection, **how), (selection, how)
+
+
+async def test_words_of_a_deleted_session_are_in_no_file_and_in_no_index(sqlite: SQLiteStore, folder: Path) -> None:
+    await said(sqlite, "s-1", "jabberwocky in a message", title="manxome foe")
+    await said(sqlite, "s-2", "bandersnatch in a message")
+    index = "SELECT count(*) FROM search_data WHERE instr(block, CAST('abberwocky' AS BLOB))"
+    assert rows(sqlite.path, index) == [(1,)]
+    assert await searched(sqlite, "jabber") == await searched(sqlite, "manx") == ["s-1"]
+    await sqlite.delete("s-1")
+    for part in (b"abberwocky", b"anxome"):
+        assert part not in bytes_in(folder)
+    assert b"andersnatch" in bytes_in(folder)
+    assert await searched(sqlite, "jabber") == []
+    assert await searched(sqlite, "message") == ["s-2"]
+
+
+async def test_the_index_is_whole_after_all_kinds_of_changes(sqlite: SQLiteStore, folder: Path) -> None:
+    await filled(sqlite, 7)
+    for number in (3, 7, 0):
+        await sqlite.delete(f"s-{number}-mark{number:03}mark")
+    kept = "SELECT words FROM said UNION ALL SELECT found_by FROM sessions"
+    words = {word for (words,) in rows(sqlite.path, kept) for word in words.split()}
+    with connected(sqlite.path) as connection:
+        connection.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab('main', 'search', 'row')")
+        assert {term for (term,) in connection.execute("SELECT term FROM temp.terms")} == words
+        connection.execute("INSERT INTO search (search) VALUES ('integrity-check')")
+
+
+async def test_a_library_without_fts5_searches_and_writes_and_the_next_one_with_it_makes_the_index_anew(
+    open_sqlite: OpenSQLite, folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_sqlite()
+    await said(store, "s-1", "jabberwocky")
+    log = await said(store, "s-2", "slithy", title="toves")
+    with monkeypatch.context() as patch:
+        without_fts5(patch)
+        poor = await open_sqlite()
+        assert poor.mechanisms["search"] == "scan"
+        assert await searched(poor, "jabber") == ["s-1"]
+        await poor.append(log.next(e.SettingsChanged(title="mimsy")))
+        await said(poor, "s-3", "slithy again")
+        assert [await searched(poor, query) for query in ("slit", "mims", "tove")] == [["s-3", "s-2"], ["s-2"], []]
+        await poor.delete("s-1")
+        assert b"abberwocky" not in bytes_in(folder)
+    assert [await searched(store, query) for query in ("slit", "mims", "jabb")] == [["s-3", "s-2"], ["s-2"], []]
+    await said(store, "s-4", "slithy, too")
+    assert await searched(store, "slit") == ["s-4", "s-3", "s-2"]
+    assert rows(file, "SELECT indexed FROM realm") == [(0,)]
+    again = await open_sqlite()
+    assert rows(file, "SELECT indexed FROM realm") == [(1,)]
+    for one in (store, again):
+        assert [await searched(one, query) for query in ("slit", "mims", "tove")] == [
+            ["s-4", "s-3", "s-2"],
+            ["s-2"],
+            [],
+        ]
+    await said(store, "s-5", "slithy, of course")
+    assert (await searched(again, "slit"))[0] == "s-5"
+
+
+async def test_a_file_made_by_a_library_without_fts5_gets_its_index_later(
+    open_sqlite: OpenSQLite, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        without_fts5(patch)
+        await said(await open_sqlite(), "s-1", "jabberwocky")
+        assert rows(file, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'search%'") == [(0,)]
+    assert await searched(await open_sqlite(), "jabber") == ["s-1"]
+    assert rows(file, "SELECT indexed FROM realm") == [(1,)]
+
+
+PAGES = {
+    "all": (Page(Selection(), None, 0, 50), "sessions_by_archive"),
+    "archived too": (Page(Selection(archived=None), None, 0, 50), "sessions_by_activity"),
+    "a principal's": (Page(Selection(principal="ann"), None, 0, 50), "sessions_by_principal"),
+    "searched": (Page(Selection(query="a"), Cursor(updated_ms=1, session_id="s"), 0, 50), "sessions_by_archive"),
+    "labelled": (Page(Selection(labels={"a": "b"}, states=("idle",)), None, 0, 50), "sessions_by_archive"),
+}
+
+
+@pytest.mark.parametrize("which", PAGES)
+async def test_a_walk_goes_along_an_index_and_sorts_nothing(sqlite: SQLiteStore, which: str) -> None:
+    page, index = PAGES[which]
+    walk = page.walk()
+    plan = [row[3] for row in await sqlite._rows(f"EXPLAIN QUERY PLAN {walk.sql}", walk.parameters)]
+    assert index in plan[0]
+    assert not any("TEMP B-TREE" in step or step.startswith("SCAN said") for step in plan)
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        (sqlite_upkeep.READY, "sessions_by_readiness"),
+        (sqlite_upkeep.AT_WORK, "sessions_by_doing"),
+        ("SELECT number FROM sessions WHERE doing IN (?, ?)", "sessions_by_doing"),
+        ("SELECT id FROM sessions WHERE principal = ? AND id >= ? AND id < ?", "sessions_of_principal"),
+        ("DELETE FROM claims WHERE created_ms < ?", "claims_by_age"),
+    ],
+)
+async def test_what_is_rare_is_found_in_an_index(sqlite: SQLiteStore, sql: str, index: str) -> None:
+    plan = await sqlite._rows(f"EXPLAIN QUERY PLAN {sql}", ("1",) * sql.count("?"))
+    assert f"INDEX {index}" in plan[0][3]
+
+
+# ── work that waits ──
+
+
+async def test_nothing_is_written_where_nothing_waits(sqlite: SQLiteStore) -> None:
+    log = await begun(sqlite)
+    before = sqlite.writer.commits
+    assert await sqlite.take(ready_before_ms=9, until_ms=9, now_ms=0, limit=9) == []
+    assert sqlite.writer.commits == before
+    await sqlite.append(log.next(e.TurnStarted(prompt="p", owner=OWNER), e.TurnSuspended()))
+    for taken in (["s-1"], [], []):
+        assert await sqlite.take(ready_before_ms=9, until_ms=9, now_ms=0, limit=9) == taken
+    assert sqlite.writer.commits == before + 2
+
+
+TAKE_ALL = """
+say("ready")
+await heard()
+while taken := await store.take(ready_before_ms=1000, until_ms=1000, now_ms=0, limit=2):
+    say(*taken)
+"""
+
+
+async def test_processes_share_what_waits(sqlite: SQLiteStore, folder: Path) -> None:
+    for number in range(100):
+        log = await begun(sqlite, f"s-{number:02}")
+        await sqlite.append(log.next(e.TurnStarted(prompt="p", owner=OWNER), e.TurnSuspended(), at_ms=number))
+    with anyio.fail_after(LONG_S):
+        async with another_process(folder, TAKE_ALL) as (one, ones), another_process(folder, TAKE_ALL) as (two, twos):
+            for process, lines in ((one, ones), (two, twos)):
+                assert await lines.next() == "ready"
+                await tell(process)
+            taken = [session_id for lines in (ones, twos) for line in await lines.rest() for session_id in line.split()]
+    assert sorted(taken) == [f"s-{number:02}" for number in range(100)]
+
+
+async def test_tidying_moves_no_event_and_rings_no_bell(sqlite: SQLiteStore, open_sqlite: OpenSQLite) -> None:
+    log = await begun(sqlite)
+    await sqlite.append(log.delta("a"))
+    await sqlite.append(log.next(e.ReasoningComplete(text="long"), e.TextComplete(text="b")))
+    other = await open_sqlite()
+    before = rows(sqlite.path, "SELECT seq, position FROM events")
+    less = encode(e.ReasoningComplete(text="", seq=3, session_id="s-1"))
+    await sqlite.tidy("s-1", without=[2], instead=[less])
+    assert rows(sqlite.path, "SELECT seq, position FROM events") == [before[0], *before[2:]]
+    with anyio.move_on_after(0.2) as heard:
+        await other.bell.wait()
+    assert heard.cancelled_caught
+
+
+# ── files of earlier versions ──
+
+
+def made_by_version_2(file: Path, logs: Sequence[Log]) -> None:
+    """A file as the program wrote it that knew two scripts, with what it looked for in `found_by`."""
+    made(file.parent)
+    with connected(file) as connection:
+        connection.executescript("".join(sqlite_file._MIGRATIONS[:2]))
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {sqlite_file.APPLICATION_ID}")
+        for number, log in enumerate(logs, 1):
+            session = log.shown
+            row = (
+                number,
+                log.id,
+                session.state,
+                session.updated_ms,
+                found_by(session).casefold(),
+                session.model_dump_json(),
+            )
+            sql = "INSERT INTO sessions (number, id, state, updated_ms, found_by, body) VALUES (?, ?, ?, ?, ?, ?)"
+            connection.execute(sql, row)
+            after = 0
+            for recorded in log.events:
+                event = (number, after, recorded.seq, recorded.type, recorded.body)
+                connection.execute("INSERT INTO log (session, after, seq, type, body) VALUES (?, ?, ?, ?, ?)", event)
+                after = recorded.seq
+        connection.execute("PRAGMA user_version = 2")
+
+
+def of_version_2() -> list[Log]:
+    logs = [Log(f"s-{number:04}") for number in range(1200)]
+    for number, log in enumerate(logs):
+        log.begin(title=f"Title {number}", labels={"team": "Größe"}, at_ms=number)
+        log.next(e.TurnStarted(prompt=f"{'long ' * 20} jabber{number}", owner=OWNER), at_ms=number)
+        log.text(f"Füße {number}")
+        if number:
+            log.next(e.TurnCompleted(), at_ms=number)
+    return logs
+
+
+async def test_a_file_of_version_2_is_brought_up_to_date_with_all_that_was_said(
+    file: Path, open_sqlite: OpenSQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = of_version_2()
+    made_by_version_2(file, logs)
+    store = await open_sqlite()
+    for log in logs[::100]:
+        assert await store.read(log.id) == log.events
+        assert await store.load(log.id) == log.session
+    assert await searched(store, "jabber77") == [f"s-{number:04}" for number in (*range(779, 769, -1), 77)]
+    assert await searched(store, "FÜSSE 5") == [f"s-{number:04}" for number in range(599, 549, -1)]
+    assert await searched(store, "title 1100") == await searched(store, "1100 gröss") == ["s-1100"]
+    assert await store.working() == [("s-0000", "life")]
+    assert rows(file, "SELECT indexed FROM realm") == [(1,)]
+    await store.append(logs[5].text("slithy"))
+    assert await searched(store, "slithy") == ["s-0005"]
+    await store.delete("s-0005")
+    assert b"lithy" not in bytes_in(file.parent)
+
+
+async def test_a_program_of_version_2_that_still_runs_can_add_nothing_and_what_it_deletes_is_not_found(
+    file: Path, folder: Path, open_sqlite: OpenSQLite
+) -> None:
+    made_by_version_2(file, [])
+    with connected(file) as old:
+        old.execute("PRAGMA foreign_keys = ON")
+        old.execute("INSERT INTO sessions (id) VALUES ('s-old')")
+        add = "INSERT INTO log (session, after, seq, type, body) VALUES (1, 0, 1, 'session_created', '{}')"
+        old.execute(add)
+        store = await open_sqlite()
+        with pytest.raises(library.OperationalError, match="no such table"):
+            old.execute(add)
+        assert sqlite_file.newer(old) is None
+        await said(store, "s-1", "jabberwocky")
+        await said(store, "s-2", "jabberwocky and slithy toves")
+        old.execute("DELETE FROM sessions WHERE id = 's-1'")
+        assert await searched(store, "jabber") == ["s-2"]
+    await store.delete("s-2")
+    await store.close()
+    assert await searched(await open_sqlite(), "jabber") == []
+    assert b"abberwocky" not in bytes_in(folder)
 
 
 # ── instances ──
