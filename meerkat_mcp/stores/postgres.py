@@ -5,8 +5,13 @@ them further apart, but every realm would have to be migrated by itself, by a us
 thousand realms would be ten thousand tables. Here the schema is made once, realms are rows, and who opens one needs no
 more than the right to read and write the tables.
 
-`pgsql/0001_realm.sql` says what the tables look like, `postgres_writer` how logs are written, `postgres_bell` how
-processes hear of each other. The server should be reached directly, or through a pooler in session mode.
+`pgsql/0001_realm.sql` and those after it say what the tables look like, `postgres_writer` how logs are written,
+`postgres_bell` how processes hear of each other, `postgres_listing` how sessions are listed and searched. The server
+should be reached directly, or through a pooler in session mode.
+
+A server that is away is waited for, for some seconds; one that does not answer is given up. Half a minute after it was
+asked everything has come to an end (`PATIENCE_S`, `CONNECT_S`, `ANSWER_S`, `WRITE_S`), twice that for what had to wait
+behind it; only deletions of a session or a realm, `tidy` and migrations may take longer.
 
 What goes beyond other stores: a process is known to be alive by its lease alone, by the clock of the database, however
 far the clocks of the machines are apart. What does not reach as far: `delete` removes a session for every reader at
@@ -29,52 +34,35 @@ from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, advance
-from meerkat_mcp.stores.base import READ_EVENTS_MAX, Append, Claim, Cursor, Selection, Store, Stream, fitting
+from meerkat_mcp.stores import postgres_statements as sql
+from meerkat_mcp.stores.base import (
+    READ_EVENTS_MAX,
+    SEALING_KEY_BYTES,
+    Append,
+    Claim,
+    Cursor,
+    Selection,
+    Store,
+    Stream,
+    check_instead,
+    fitting,
+)
 from meerkat_mcp.stores.postgres_bell import SNAPSHOT, Bell, Ear
-from meerkat_mcp.stores.postgres_library import driver_version
+from meerkat_mcp.stores.postgres_filling import Filling
+from meerkat_mcp.stores.postgres_library import destroyed, driver_version
+from meerkat_mcp.stores.postgres_listing import listed
 from meerkat_mcp.stores.postgres_server import Server
-from meerkat_mcp.stores.postgres_values import indexed, label, searched
+from meerkat_mcp.stores.postgres_values import claimed, findings, indexed, searched, whole_key
 from meerkat_mcp.stores.postgres_writer import Writer
+from meerkat_mcp.stores.searching import SEARCHED
 
 HEARING_INTERVAL_S = 0.01
 """What follows a quiet time is heard at once; in a flood of commits it is enough to look this often."""
 CONNECTIONS = 4
 """The most of them that read, beside one that writes and one that listens."""
-
+GOODBYE_S = 2.0
 _END = 2**63 - 1
-_READ = (
-    "SELECT seq, type, body FROM events WHERE session = (SELECT number FROM sessions WHERE realm = $1 AND id = $2)"
-    " AND seq > $3 AND seq <= $4 {} ORDER BY seq LIMIT $5"
-)
-_LOAD = """
-SELECT seq, NULL, body FROM shown WHERE session = (SELECT number FROM sessions WHERE realm = $1 AND id = $2)
-UNION ALL
-(SELECT events.seq, events.type, events.body FROM shown JOIN events ON events.session = shown.session
-WHERE shown.session = (SELECT number FROM sessions WHERE realm = $1 AND id = $2) AND events.seq > shown.seq
-ORDER BY events.seq LIMIT 1000)
-"""
-_MATCHING = (
-    "SELECT id FROM shown WHERE realm = $1 AND id >= $2 AND id < $3 AND ($5::text IS NULL OR principal = $5)"
-    " ORDER BY id DESC LIMIT $4"
-)
-_CLAIM = (
-    "SELECT digest, sessions.id, turn_id, created_ms FROM claims JOIN sessions ON number = session"
-    " WHERE claims.realm = $1 AND key = $2"
-)
-_PUT_STREAM = (
-    "INSERT INTO streams (realm, id, session, used_ms, body)"
-    " SELECT $1, $2, number, $3, $4 FROM sessions WHERE realm = $1 AND id = $5 FOR KEY SHARE"
-    " ON CONFLICT (realm, id) DO UPDATE SET session = excluded.session, used_ms = excluded.used_ms,"
-    " body = excluded.body RETURNING 1"
-)
-_PRUNE_STREAMS = "DELETE FROM streams WHERE realm = $1 AND used_ms < $2 RETURNING 1"
-_RENEW = (
-    "WITH swept AS (DELETE FROM instances WHERE realm = $1 AND expires_ms <= now_ms() AND incarnation <> $2)"
-    " INSERT INTO instances VALUES ($1, $2, $3, $4, $5, now_ms() + $6)"
-    " ON CONFLICT (realm, incarnation) DO UPDATE SET expires_ms = excluded.expires_ms"
-)
-_ALIVE = "SELECT 1 FROM instances WHERE realm = $1 AND incarnation = $2 AND now_ms() + $3 < expires_ms"
-_RETIRE = "DELETE FROM instances WHERE realm = $1 AND incarnation = $2"
+_UNSEARCHED = "What was said before this database was updated is being made ready for searching: some is not found yet."
 
 
 class PostgresStore:
@@ -87,6 +75,7 @@ class PostgresStore:
             "postgresql": server.version,
             "driver": f"asyncpg {driver_version}",
             "bell": "notify" if listen else "poll",
+            "search": "tsvector",
         }
         self.warnings: Sequence[str] = server.warnings
         self.realm = realm
@@ -95,6 +84,7 @@ class PostgresStore:
         self._bell = Bell(server, realm, name)
         self._ear = Ear(server, realm, name, seen=seen, listen=listen)
         self.writer = Writer(server, realm, name, self._bell.ring)
+        self._filling = Filling(server, realm)
         self._clock_ms = clock_ms
         self._own: set[str] = set()
         self._closed = False
@@ -122,10 +112,13 @@ class PostgresStore:
         try:
             realm = await server.open(realm_id)
             ((seen,),) = await server.rows(SNAPSHOT)
+            store = cls(server, realm, name=secrets.randbits(62), seen=seen, listen=listen, clock_ms=clock_ms)
+            if await store._filling.begin():
+                store.warnings = (*store.warnings, _UNSEARCHED)
         except BaseException:
             await server.close()
             raise
-        return cls(server, realm, name=secrets.randbits(62), seen=seen, listen=listen, clock_ms=clock_ms)
+        return store
 
     async def close(self) -> None:
         """See `Store`."""
@@ -133,12 +126,13 @@ class PostgresStore:
             return
         self._closed = True
         await self._ear.close()
+        await self._filling.close()
         try:
             await self.writer.close()
             await self._bell.close()
-            with suppress(MeerkatError):
+            with suppress(MeerkatError), anyio.move_on_after(GOODBYE_S):  # else the lease lapses
                 for incarnation in self._own:  # who closed the store does nothing in it any more
-                    await self._server.rows_once(_RETIRE, self.realm, incarnation)
+                    await self._server.rows_once(sql.RETIRE, self.realm, incarnation)
         finally:
             self._server.stop()
             self.writer.drop()
@@ -152,7 +146,7 @@ class PostgresStore:
 
     async def load(self, session_id: str) -> Session:
         """See `Store`."""
-        rows = await self._rows(_LOAD, searched(session_id))
+        rows = await self._rows(sql.LOAD, searched(session_id))
         if not rows:
             raise unknown_session(session_id)
         (_, _, body), *events = rows
@@ -180,7 +174,7 @@ class PostgresStore:
         """See `Store`."""
         some = ("AND type = ANY ($6)", list(types)) if types else ("",)
         through = _END if through is None else through
-        rows = await self._rows(_READ.format(some[0]), searched(session_id), after, through, limit, *some[1:])
+        rows = await self._rows(sql.READ.format(some[0]), searched(session_id), after, through, limit, *some[1:])
         return fitting(Recorded(*row) for row in rows)
 
     async def changes(self) -> AsyncGenerator[Collection[str]]:
@@ -196,21 +190,17 @@ class PostgresStore:
         self, selection: Selection, *, after: Cursor | None = None, offset: int = 0, limit: int = 50
     ) -> Sequence[Session]:
         """See `Store`."""
-        conditions = _Conditions(self.realm)
-        conditions.select(selection)
-        if after is not None:
-            conditions.add("(updated_ms, id) < ({}, {})", after.updated_ms, searched(after.session_id))
-        rows = await self._server.rows(
-            f"SELECT body FROM shown WHERE {conditions} ORDER BY updated_ms DESC, id DESC"
-            f" LIMIT {int(limit)} OFFSET {int(offset)}",
-            *conditions.parameters,
-        )
-        return [Session.model_validate_json(body) for (body,) in rows]
+        found = await listed(self._server, self.realm, selection, after=after, offset=offset, limit=limit)
+        return [Session.model_validate_json(body) for body in found]
 
     async def matching(self, prefix: str, *, limit: int, principal: str | None = None) -> Sequence[str]:
         """See `Store`."""
-        prefix, theirs = searched(prefix), None if principal is None else searched(principal)
-        rows = await self._rows(_MATCHING, prefix, prefix + chr(0x10FFFF), limit, theirs)
+        prefix = searched(prefix)
+        which = (prefix, prefix + chr(0x10FFFF), limit)
+        if principal is None:
+            rows = await self._rows(sql.MATCHING, *which)
+        else:
+            rows = await self._rows(sql.MATCHING_OF, *which, searched(principal))
         return [session_id for (session_id,) in rows]
 
     async def delete(self, session_id: str) -> None:
@@ -219,16 +209,87 @@ class PostgresStore:
 
     async def claim(self, key: str) -> Claim | None:
         """See `Store`."""
-        rows = await self._rows(_CLAIM, indexed(key))
+        rows = await self._rows(sql.CLAIM, indexed(key))
         return Claim(key, *rows[0]) if rows else None
+
+    async def put_claim(self, claim: Claim) -> None:
+        """See `Store`."""
+        known = (claim.digest, searched(claim.session_id), claim.turn_id, claim.created_ms)
+        ((there,),) = await self._rows(sql.PUT_CLAIM, indexed(claim.key), whole_key(claim.key), *known)
+        if not there:
+            raise unknown_session(claim.session_id)
+
+    async def prune_claims(self, *, created_before_ms: int) -> int:
+        """See `Store`. Some at a time."""
+        forgotten = 0
+        while gone := len(await self._rows(sql.PRUNE_CLAIMS, created_before_ms)):
+            forgotten += gone
+        return forgotten
+
+    async def kept_with(self, session_id: str) -> tuple[Sequence[Claim], Sequence[Stream]]:
+        """See `Store`. Not told are keys longer than 1000 bytes that version 1 kept: it kept a hash."""
+        claims = [
+            Claim(key, digest, session_id, turn_id, created_ms)
+            for short, whole, digest, turn_id, created_ms in await self._rows(sql.CLAIMS_OF, searched(session_id))
+            if (key := claimed(short, whole)) is not None
+        ]
+        streams = await self._rows(sql.STREAMS_OF, searched(session_id))
+        return claims, [Stream.model_validate_json(body) for (body,) in streams]
+
+    # ── work that waits, or goes on ──
+
+    async def take(self, *, ready_before_ms: int, until_ms: int, now_ms: int, limit: int) -> Sequence[str]:
+        """See `Store`. Processes that ask together pass by what the others are about to get.
+
+        Reservations end by the clock of the database, as leases do. Since when something waits was written down by the
+        clock of the machine that recorded it, and is compared as it is: as far as clocks are apart, something is taken
+        sooner or later than it should.
+        """
+        lasts_ms, ahead_ms = until_ms - self._clock_ms(), now_ms - self._clock_ms()
+        rows = await self._rows(sql.TAKE, ready_before_ms, lasts_ms, ahead_ms, limit)
+        return [session_id for _, session_id in sorted((ready_ms, session_id) for ready_ms, session_id in rows)]
+
+    async def working(self) -> Sequence[tuple[str, str]]:
+        """See `Store`."""
+        sessions = (Session.model_validate_json(body) for (body,) in await self._rows(sql.AT_WORK))
+        return [(session.id, session.turn.owner.incarnation) for session in sessions if session.turn is not None]
+
+    # ── keeping house ──
+
+    async def tidy(self, session_id: str, *, without: Collection[int], instead: Sequence[Recorded]) -> None:
+        """See `Store`."""
+        found = {recorded.seq: "" for recorded in instead if recorded.type in SEARCHED}
+        found |= findings(self.realm, instead)
+        new = ([each.seq for each in instead], [each.type for each in instead], [each.body for each in instead])
+        words = (list(found), list(found.values()))
+        question = (sql.TIDY, self.realm, searched(session_id), list(without), *new, *words)
+        check_instead(map(tuple, await self._server.rows(*question, unhurried=True)), instead)
+
+    async def on_duty(self, duty: str, incarnation: str, *, now_ms: int, until_ms: int) -> bool:
+        """See `Store`. By the clock of the database, as leases are."""
+        lasts_ms, ahead_ms = until_ms - self._clock_ms(), now_ms - self._clock_ms()
+        return bool(await self._rows(sql.ON_DUTY, searched(duty), searched(incarnation), lasts_ms, ahead_ms))
+
+    async def sealing_key(self) -> bytes:
+        """See `Store`."""
+        ((key,),) = await self._rows(sql.SEALING_KEY, secrets.token_bytes(SEALING_KEY_BYTES))
+        return key
+
+    async def destroy(self) -> None:
+        """Remove the realm and all that is its, in steps that hold up nobody for long. Whoever has it open hears that
+        it is gone. When it fails, some is left; it helps to do it again.
+        """
+        while (await self._server.rows(sql.DESTROY, self.realm, unhurried=True))[0][0]:
+            pass
 
     # ── config ──
 
     async def config(self) -> Versioned:
         """See `Store`."""
-        ((generation, document),) = await self._server.rows(
-            "SELECT generation, config FROM realms WHERE number = $1", self.realm
-        )
+        rows = await self._rows("SELECT generation, config FROM realms WHERE number = $1")
+        if not rows:
+            raise destroyed()
+        ((generation, document),) = rows
         return Versioned(generation=generation, document=json.loads(document))
 
     async def put_config(self, document: JsonObject, *, expected: int | None) -> Versioned:
@@ -246,7 +307,7 @@ class PostgresStore:
         """See `Store`."""
         body = stream.model_dump_json().encode()
         row = (searched(stream.stream_id), stream.used_ms, body, searched(stream.session_id))
-        if not await self._rows(_PUT_STREAM, *row):
+        if not await self._rows(sql.PUT_STREAM, *row):
             raise unknown_session(stream.session_id)
 
     async def stream(self, stream_id: str) -> Stream | None:
@@ -261,7 +322,7 @@ class PostgresStore:
 
     async def prune_streams(self, *, used_before_ms: int) -> int:
         """See `Store`."""
-        return len(await self._rows(_PRUNE_STREAMS, used_before_ms))
+        return len(await self._rows(sql.PRUNE_STREAMS, used_before_ms))
 
     # ── instances ──
 
@@ -269,53 +330,29 @@ class PostgresStore:
         """See `Store`. By the clock of the database the lease ends as far from now as it does by ours."""
         lasts_ms = instance.expires_ms - self._clock_ms()
         known = (instance.incarnation, instance.instance_id, instance.host, instance.pid)
-        await self._rows(_RENEW, *known, lasts_ms)
+        await self._rows(sql.RENEW, *known, lasts_ms)
         self._own.add(instance.incarnation)
 
     async def alive(self, incarnation: str, *, now_ms: int) -> bool:
         """See `Store`. `now_ms` counts as what it is from this moment on. A process does not doubt itself."""
         if incarnation in self._own:
             return True
-        return bool(await self._rows(_ALIVE, searched(incarnation), now_ms - self._clock_ms()))
+        return bool(await self._rows(sql.ALIVE, searched(incarnation), now_ms - self._clock_ms()))
+
+    async def living(self) -> Sequence[tuple[str, str, int]]:
+        """Every instance whose lease has not lapsed: its name, host and pid."""
+        rows = await self._rows(
+            "SELECT instance_id, host, pid FROM instances WHERE realm = $1 AND now_ms() < expires_ms"
+        )
+        return [(name, host, pid) for name, host, pid in rows]
 
     async def retire(self, incarnation: str) -> None:
         """See `Store`."""
         self._own.discard(incarnation)
-        await self._rows(_RETIRE, searched(incarnation))
+        await self._rows(sql.RETIRE, searched(incarnation))
 
-    async def _rows(self, sql: str, *parameters: Any) -> Sequence[Sequence[Any]]:
-        return await self._server.rows(sql, self.realm, *parameters)
-
-
-class _Conditions:
-    """A WHERE that grows, with its parameters; the first is the realm."""
-
-    def __init__(self, realm: int) -> None:
-        self._conditions = ["realm = $1"]
-        self.parameters: list[Any] = [realm]
-
-    def __str__(self) -> str:
-        return " AND ".join(self._conditions)
-
-    def add(self, condition: str, *parameters: Any) -> None:
-        """One more condition; each `{}` in it is the next of the parameters."""
-        numbers = range(len(self.parameters) + 1, len(self.parameters) + len(parameters) + 1)
-        self._conditions.append(condition.format(*(f"${number}" for number in numbers)))
-        self.parameters += parameters
-
-    def select(self, selection: Selection) -> None:
-        """What a list is to show."""
-        if selection.archived is not None:
-            self.add("archived = {}", selection.archived)
-        if selection.states:
-            self.add("state = ANY ({}::text[])", list(selection.states))
-        for each in selection.labels.items():
-            self.add("session IN (SELECT session FROM labels WHERE realm = $1 AND label = {})", label(*each))
-        if selection.principal is not None:
-            self.add("principal = {}", searched(selection.principal))
-        if selection.query:
-            query = searched(selection.query.casefold())
-            self.add("(starts_with(lower(id), {}) OR strpos(found_by, {}) > 0)", query, query)
+    async def _rows(self, statement: str, *parameters: Any) -> Sequence[Sequence[Any]]:
+        return await self._server.rows(statement, self.realm, *parameters)
 
 
 _: type[Store] = PostgresStore

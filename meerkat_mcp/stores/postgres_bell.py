@@ -23,6 +23,7 @@ LOOK_INTERVAL_S = 1.0
 DEAF_LOOK_INTERVAL_S = 0.05
 RING_INTERVAL_S = 0.005
 """What follows a quiet time is told at once; in a flood of commits it is enough to ring this often."""
+LAST_RING_S = 1.0
 PAYLOAD_IDS_B = 7000
 """PostgreSQL takes less than 8000 bytes."""
 
@@ -71,10 +72,12 @@ class Bell:
             self._ringing = asyncio.create_task(self._ring())
 
     async def close(self) -> None:
-        """Ring for the last time."""
+        """Ring for the last time; when that takes long, the others look for themselves."""
         self._closed = True
         if self._ringing is not None:
-            await asyncio.wait([self._ringing])
+            ringing = self._ringing
+            await asyncio.wait([ringing], timeout=LAST_RING_S)
+            ringing.cancel()
 
     async def _ring(self) -> None:
         try:

@@ -7,6 +7,7 @@ No message here says where the database is or how one logs in to it: these texts
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
@@ -35,9 +36,11 @@ _SETTINGS = {
     "client_min_messages": "warning",
     "jit": "off",  # it would compile for longer than our statements take
     "enable_seqscan": "off",  # plans are kept, and must not be those that were right while the tables were empty
+    "enable_bitmapscan": "off",  # an index that is gone through in order has nothing to be sorted
+    "max_parallel_workers_per_gather": "0",
 }
 PLANS = {"enable_hashjoin": "off", "enable_mergejoin": "off"}
-"""For connections that only ever look at a few rows: the same, for joins."""
+"""The same for joins: all of ours look at a few rows, one by one."""
 
 
 class Connection(Protocol):
@@ -45,6 +48,10 @@ class Connection(Protocol):
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Row]:
         """All rows of a query."""
+        ...
+
+    def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]:
+        """What is asked inside is done together, or not at all."""
         ...
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
@@ -99,6 +106,7 @@ def _arguments(dsn: str, schema: str, settings: Mapping[str, str]) -> dict[str, 
     return {
         "dsn": dsn,
         "timeout": CONNECT_S,
+        "command_timeout": ANSWER_S,
         "server_settings": {**_SETTINGS, "search_path": schema, **settings},
     }
 
@@ -168,6 +176,8 @@ def translated(error: BaseException) -> MeerkatError:
             hint="Write it as postgresql://user:password@host:5432/database.",
         )
     code = sqlstate(error)
+    if code == "23503":  # a row of ours wants a realm that is not there; sessions are locked first
+        return destroyed()
     reason = _UNAVAILABLE.get(code) or _UNAVAILABLE.get(code[:2])
     if reason is None and is_lost(error):
         reason = _UNREACHABLE
@@ -179,6 +189,13 @@ def translated(error: BaseException) -> MeerkatError:
             hint="Look into the server's log, and tell the developers.",
         )
     return Internal()
+
+
+def destroyed() -> StoreUnavailable:
+    """What a realm answers that somebody removed from the database."""
+    return StoreUnavailable(
+        "The realm was removed from its PostgreSQL.", hint="End this server; started again, it makes a new realm."
+    )
 
 
 def closed() -> StoreUnavailable:

@@ -5,20 +5,25 @@ backend), the question is asked again on another one for a while, so it must be 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from meerkat_mcp.domain.errors import Corrupt, MeerkatError, StoreUnavailable
 from meerkat_mcp.stores import postgres_library as library
-from meerkat_mcp.stores.postgres_library import ANSWER_S, Connection, Row, closed, is_known, is_lost, translated
+from meerkat_mcp.stores.postgres_library import ANSWER_S, PLANS, Connection, Row, closed, is_known, is_lost, translated
+
+T = TypeVar("T")
 
 SCHEMA = "meerkat"
 OLDEST = 140000
 PATIENCE_S = 5.0
 """How long a server that cannot be reached is tried again: about as long as a restart takes."""
 RETRY_S = 0.1
+RELEASE_S = 2.0
+"""How long the server may take to leave off what nobody waits for any more."""
 LONG_S = 600
 """How long a migration or a large deletion may take."""
 MIGRATION_LOCK = 0x6D65726B617400  # "meerkat": all who might migrate this database stand in line here
@@ -54,7 +59,7 @@ class Server:
             if not await connection.fetch(_REALM, realm_id):
                 await connection.execute(_ADD_REALM, realm_id)
             ((number,),) = await connection.fetch(_REALM, realm_id)
-            settings = {"synchronous_commit": "off"}
+            settings = {"synchronous_commit": "off", **PLANS}
             self._pool = await library.pool(self._dsn, SCHEMA, settings, size=self._connections)
             return number
         except Exception as error:
@@ -89,32 +94,56 @@ class Server:
 
     async def rows(self, sql: str, *parameters: Any, unhurried: bool = False) -> list[Row]:
         """All rows of a statement that may be run twice, and that a power cut may undo unless it says otherwise."""
+        return await self._again(partial(self.rows_once, sql, *parameters, unhurried=unhurried))
+
+    async def together(self, ask: Callable[[Connection], Awaitable[T]], **transaction: Any) -> T:
+        """What comes of several statements in one transaction, which may be run twice."""
+
+        async def asked(connection: Connection) -> T:
+            async with connection.transaction(**transaction):
+                return await ask(connection)
+
+        return await self._again(partial(self._lent, asked))
+
+    async def rows_once(self, sql: str, *parameters: Any, unhurried: bool = False) -> list[Row]:
+        """All rows of a statement; `unhurried` gives it `LONG_S`. StoreUnavailable can mean that it was done."""
+
+        async def asked(connection: Connection) -> list[Row]:
+            if not unhurried:
+                return await connection.fetch(sql, *parameters)
+            async with connection.transaction():
+                await connection.execute(_UNHURRIED)
+                return await connection.fetch(sql, *parameters, timeout=LONG_S)
+
+        return await self._lent(asked)
+
+    async def _again(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What comes of this; a server that is away is tried again for `PATIENCE_S`."""
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             try:
-                return await self.rows_once(sql, *parameters, unhurried=unhurried)
+                return await attempt()
             except StoreUnavailable as error:
                 away = error.__cause__ is not None and is_lost(error.__cause__)
                 if not away or self._closing or asyncio.get_running_loop().time() > deadline:
                     raise
             await asyncio.sleep(RETRY_S)
 
-    async def rows_once(self, sql: str, *parameters: Any, unhurried: bool = False) -> list[Row]:
-        """All rows of a statement; `unhurried` gives it `LONG_S`. StoreUnavailable can mean that it was done."""
+    async def _lent(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
+        """What comes of this with a connection of the pool."""
         if self._closing:
             raise closed()
         try:
-            async with self._pool.acquire(timeout=ANSWER_S) as connection:
-                try:
-                    if not unhurried:
-                        return await connection.fetch(sql, *parameters, timeout=ANSWER_S)
-                    async with connection.transaction():
-                        await connection.execute(_UNHURRIED)
-                        return await connection.fetch(sql, *parameters, timeout=LONG_S)
-                except Exception as error:
-                    if is_lost(error):
-                        connection.terminate()
-                    raise
+            connection = await self._pool.acquire(timeout=ANSWER_S)
+            try:
+                return await ask(connection)
+            except Exception as error:
+                if is_lost(error):
+                    connection.terminate()
+                raise
+            finally:
+                with suppress(Exception):  # then it is of no use any more, and the pool let go of it
+                    await self._pool.release(connection, timeout=RELEASE_S)
         except Exception as error:
             if not is_known(error):
                 raise
@@ -193,7 +222,7 @@ async def _update(connection: Connection) -> None:
         return
     await connection.execute(f"BEGIN; {_UNHURRIED}")
     try:
-        await connection.fetch("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        await connection.fetch("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK, timeout=LONG_S)
         version = await _version(connection)
         _refuse_newer(version)
         if not version:
@@ -202,7 +231,7 @@ async def _update(connection: Connection) -> None:
                 await connection.execute(f"CREATE SCHEMA {SCHEMA}")
             await connection.execute("CREATE TABLE version (number integer NOT NULL); INSERT INTO version VALUES (0)")
         for script in _MIGRATIONS[version:]:
-            await connection.execute(script)
+            await connection.execute(script, timeout=LONG_S)
         await connection.fetch("UPDATE version SET number = $1", len(_MIGRATIONS))
         await connection.execute("COMMIT")
     except BaseException:

@@ -34,8 +34,10 @@ from meerkat_mcp.stores.postgres_values import arguments
 
 EVENTS_PER_COMMIT_MAX = 512
 TRIES_MAX = 4
+WRITE_S = 30
+"""How long a commit is tried, until nobody waits for the answer any more."""
 
-_APPEND = f"SELECT * FROM append({', '.join(f'${number}' for number in range(1, 26))})"
+_APPEND = f"SELECT * FROM append({', '.join(f'${number}' for number in range(1, 30))})"
 _OURSELVES = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _BURY = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 _LAST = (
@@ -133,8 +135,11 @@ class Writer:
 
     async def _write(self, jobs: Sequence[_Job]) -> None:
         try:
-            await self._commit(jobs)
+            async with asyncio.timeout(WRITE_S):
+                await self._commit(jobs)
         except Exception as error:
+            if isinstance(error, TimeoutError):
+                self._lose()
             jobs = [job for job in jobs if not job.entered]
             if len(jobs) > 1 and not (is_lost(error) or is_slow(error) or isinstance(error, StoreUnavailable)):
                 for job in jobs:
@@ -155,7 +160,7 @@ class Writer:
                     jobs = [job for job in jobs if not await self._has_entered(connection, job)]
                     if not jobs:
                         return
-                    appends = arguments([job.append for job in jobs])
+                    appends = arguments(self._realm, [job.append for job in jobs])
                     for job in jobs:
                         job.sent = True
                     rows = await connection.fetch(_APPEND, self._realm, self._name, *appends)

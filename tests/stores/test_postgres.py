@@ -4,6 +4,7 @@ What every store promises is in `test_contract.py`.
 """
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,15 +19,26 @@ import asyncpg
 import pytest
 from anyio.abc import Process
 from stores.conftest import Log, OpenPostgres, told_postgres
+from stores.cutting import Wire, wired
 from stores.test_sqlite import APPEND_UNTIL_KILLED, RACE, WRITE_FLAT_OUT, Lines, tell
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import Corrupt, Internal, MeerkatError, SessionNotFound, StoreUnavailable
 from meerkat_mcp.domain.realm import Instance
+from meerkat_mcp.domain.recorded import encode
 from meerkat_mcp.sessions.clock import SystemClock
 from meerkat_mcp.sessions.journal import Journal
-from meerkat_mcp.stores import postgres_bell, postgres_library, postgres_server, postgres_values, postgres_writer
-from meerkat_mcp.stores.base import Append, Claim, KeyTaken, Selection, SequenceConflict, Stream
+from meerkat_mcp.stores import (
+    postgres_bell,
+    postgres_filling,
+    postgres_library,
+    postgres_listing,
+    postgres_server,
+    postgres_statements,
+    postgres_values,
+    postgres_writer,
+)
+from meerkat_mcp.stores.base import Append, Claim, KeyTaken, Selection, SequenceConflict, Stream, found_by
 from meerkat_mcp.stores.postgres import PostgresStore
 from meerkat_mcp.stores.postgres_library import translated
 
@@ -386,8 +398,10 @@ async def test_what_waits_together_is_committed_together(postgres: PostgresStore
 
 
 @pytest.mark.parametrize("level", ["on", "off", "remote_apply"])
-async def test_only_recorded_events_wait_for_the_disk(postgres: PostgresStore, postgres_dsn: str, level: str) -> None:
-    """What the server waits for by itself is not made less, but where that is nothing."""
+async def test_every_event_waits_for_the_disk(postgres: PostgresStore, postgres_dsn: str, level: str) -> None:
+    """What the server waits for by itself is not made less, but where that is nothing. Pieces of text wait, too: their
+    numbers are seen, and a database that crashed would give them again.
+    """
     log = await begun(postgres)
     found: list[str] = []
     async with a_stranger(postgres_dsn) as stranger:
@@ -396,12 +410,13 @@ async def test_only_recorded_events_wait_for_the_disk(postgres: PostgresStore, p
             async with stranger.transaction():
                 await stranger.fetch(*statement(postgres, append))
                 found.append(await stranger.fetchval("SHOW synchronous_commit"))
-    assert found == ["on" if level == "off" else level, "off"]
+    assert found == ["on" if level == "off" else level] * 2
 
 
 def statement(store: PostgresStore, append: Append) -> Sequence[Any]:
     """The statement that adds this append, and its parameters."""
-    return (postgres_writer._APPEND, store.realm, store.name, *postgres_values.arguments([append]))
+    arguments = postgres_values.arguments(store.realm, [append])
+    return (postgres_writer._APPEND, store.realm, store.name, *arguments)
 
 
 async def test_events_out_of_order_do_not_get_in(postgres: PostgresStore) -> None:
@@ -522,69 +537,16 @@ async def test_who_follows_a_session_misses_nothing_when_all_connections_are_end
     assert seen == list(range(1, 32))
 
 
-class Wire:
-    """A way to the server that can be cut: a socket here, and what comes of it."""
-
-    def __init__(self, dsn: str) -> None:
-        self.swallow_answers = False
-        self._server: asyncio.Server | None = None
-        self._port = 0
-        self._dsn = dsn
-        self._ends: set[asyncio.StreamWriter] = set()
-
-    @property
-    def dsn(self) -> str:
-        return self._dsn.replace(":5432/", f":{self._port}/")
-
-    async def mend(self) -> None:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
-
-    async def cut(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for end in list(self._ends):
-            end.close()
-        while self._ends:  # noqa: ASYNC110 - a few turns of the event loop
-            await anyio.sleep(0.001)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", 5432)
-        self._ends |= {writer, up_writer}
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(reader, up_writer, answers=False))
-                tasks.create_task(self._pump(up_reader, writer, answers=True))
-        finally:
-            for end in (writer, up_writer):
-                end.close()
-                with suppress(OSError):
-                    await end.wait_closed()
-                self._ends.discard(end)
-
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool) -> None:
-        with suppress(OSError):
-            while data := await source.read(65536):
-                if answers and self.swallow_answers:
-                    self.swallow_answers = False
-                    break  # and the connection breaks
-                sink.write(data)
-                await sink.drain()
-        for end in list(self._ends):
-            if end is sink:
-                end.close()
-
-
 @pytest.fixture
-async def wire(postgres_dsn: str) -> AsyncIterator[Wire]:
-    wire = Wire(postgres_dsn)
-    await wire.mend()
-    yield wire
-    await wire.cut()
+async def wire() -> AsyncIterator[Wire]:
+    async with wired("127.0.0.1", 5432) as wire:
+        yield wire
 
 
-async def test_an_append_whose_answer_was_lost_enters_once(open_postgres: OpenPostgres, wire: Wire) -> None:
-    store = await open_postgres(dsn=wire.dsn)
+async def test_an_append_whose_answer_was_lost_enters_once(
+    open_postgres: OpenPostgres, postgres_dsn: str, wire: Wire
+) -> None:
+    store = await open_postgres(dsn=wire.through(postgres_dsn))
     log = await begun(store)
     with anyio.fail_after(LONG_S):
         for number in range(5):
@@ -596,8 +558,8 @@ async def test_an_append_whose_answer_was_lost_enters_once(open_postgres: OpenPo
     assert await store.load("s-1") == log.session
 
 
-async def test_a_short_outage_is_waited_for(open_postgres: OpenPostgres, wire: Wire) -> None:
-    store = await open_postgres(dsn=wire.dsn)
+async def test_a_short_outage_is_waited_for(open_postgres: OpenPostgres, postgres_dsn: str, wire: Wire) -> None:
+    store = await open_postgres(dsn=wire.through(postgres_dsn))
     log, read = await begun(store), list[Any]()
 
     async def reading() -> None:
@@ -615,10 +577,10 @@ async def test_a_short_outage_is_waited_for(open_postgres: OpenPostgres, wire: W
 
 
 async def test_a_long_outage_is_said_without_saying_where_and_ends(
-    open_postgres: OpenPostgres, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    open_postgres: OpenPostgres, postgres_dsn: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_server, "PATIENCE_S", 0.2)
-    store = await open_postgres(dsn=wire.dsn)
+    store = await open_postgres(dsn=wire.through(postgres_dsn))
     log = await begun(store)
     await wire.cut()
     before = log.session
@@ -635,8 +597,10 @@ async def test_a_long_outage_is_said_without_saying_where_and_ends(
         assert b"after it" in (await store.read("s-1"))[-1].body
 
 
-async def test_closing_does_not_wait_for_a_server_that_is_gone(open_postgres: OpenPostgres, wire: Wire) -> None:
-    store = await open_postgres(dsn=wire.dsn)
+async def test_closing_does_not_wait_for_a_server_that_is_gone(
+    open_postgres: OpenPostgres, postgres_dsn: str, wire: Wire
+) -> None:
+    store = await open_postgres(dsn=wire.through(postgres_dsn))
     log, refusals = await begun(store), list[MeerkatError]()
 
     async def write() -> None:
@@ -1017,6 +981,341 @@ async def test_who_closed_the_store_is_done_at_once(open_postgres: OpenPostgres)
     assert not await store.alive("life-1", now_ms=now_ms())
 
 
+# ── work that waits ──
+
+
+async def waiting(store: PostgresStore, session_id: str, at_ms: int = 1) -> Log:
+    """A session with a suspended turn."""
+    log = Log(session_id)
+    started = e.TurnStarted(prompt="p", owner=e.Owner(instance_id="i", incarnation="life-1", host="h", pid=1))
+    created = e.SessionCreated(settings=log.session.settings)
+    await store.append(log.next(created, started, e.TurnSuspended(), at_ms=at_ms))
+    return log
+
+
+@pytest.mark.parametrize("shift_ms", [-10 * HOUR_MS, 10 * HOUR_MS])
+async def test_machines_with_different_clocks_agree_on_what_is_taken_and_on_duty(
+    open_postgres: OpenPostgres, shift_ms: int
+) -> None:
+    def shifted_ms() -> int:
+        return now_ms() + shift_ms
+
+    store, other = await open_postgres(), await open_postgres(clock_ms=shifted_ms)
+    await waiting(store, "s-1")
+    for which, clock_ms, lasts_ms, found in (
+        (store, now_ms, HOUR_MS, ["s-1"]),
+        (other, shifted_ms, HOUR_MS, []),
+        (store, lambda: now_ms() + 2 * HOUR_MS, -3 * HOUR_MS, ["s-1"]),
+        (other, shifted_ms, HOUR_MS, ["s-1"]),
+        (store, now_ms, HOUR_MS, []),
+    ):
+        until_ms = clock_ms() + lasts_ms
+        assert await which.take(ready_before_ms=9, until_ms=until_ms, now_ms=clock_ms(), limit=9) == found
+    assert await store.on_duty("sweep", "life-1", now_ms=now_ms(), until_ms=now_ms() + HOUR_MS)
+    assert not await other.on_duty("sweep", "life-2", now_ms=shifted_ms(), until_ms=shifted_ms() + HOUR_MS)
+    later_ms = shifted_ms() + 2 * HOUR_MS
+    assert await other.on_duty("sweep", "life-2", now_ms=later_ms, until_ms=later_ms + HOUR_MS)
+
+
+async def test_what_another_one_is_about_to_take_is_not_waited_for(
+    open_postgres: OpenPostgres, postgres_dsn: str
+) -> None:
+    store = await open_postgres()
+    for number in range(3):
+        await waiting(store, f"s-{number}", number)
+    async with a_stranger(postgres_dsn) as stranger:
+        await stranger.execute("BEGIN")
+        await stranger.execute("SELECT 1 FROM shown WHERE realm = $1 AND id = 's-0' FOR UPDATE", store.realm)
+        with anyio.fail_after(postgres_library.LOCK_S):
+            assert await store.take(ready_before_ms=9, until_ms=HOUR_MS, now_ms=0, limit=2) == ["s-1", "s-2"]
+
+
+async def test_a_process_that_ended_is_on_duty_no_more(open_postgres: OpenPostgres) -> None:
+    store, other = await open_postgres(), await open_postgres()
+    later_ms = now_ms() + HOUR_MS
+    await other.renew(instance("life-2"))
+    assert await other.on_duty("sweep", "life-2", now_ms=now_ms(), until_ms=later_ms)
+    assert not await store.on_duty("sweep", "life-1", now_ms=now_ms(), until_ms=later_ms)
+    await other.close()
+    assert await store.on_duty("sweep", "life-1", now_ms=now_ms(), until_ms=later_ms)
+
+
+# ── searching ──
+
+
+async def said_here(store: PostgresStore, *texts: str, session_id: str = "s-1") -> Log:
+    log = await begun(store, session_id)
+    await store.append(log.next(*(e.TextComplete(text=text) for text in texts)))
+    return log
+
+
+async def found(store: PostgresStore, query: str) -> list[str]:
+    return [session.id for session in await store.sessions(Selection(query=query))]
+
+
+async def test_a_search_finds_nothing_in_another_realm(open_postgres: OpenPostgres) -> None:
+    one, other = await open_postgres("one"), await open_postgres("other")
+    await said_here(one, "needle")
+    assert await found(one, "needle") == ["s-1"]
+    assert await found(other, "needle") == await found(other, f"{one.realm}:needle") == await found(other, "s-") == []
+
+
+async def test_a_text_with_more_words_than_postgresql_holds_is_found_by_those_that_fit(postgres: PostgresStore) -> None:
+    words = [f"{number:06}" + chr(0x10400 + number % 40) * 58 for number in range(19_000)]
+    log = await said_here(postgres, " ".join(words))
+    assert await found(postgres, words[0]) == await found(postgres, words[4_000]) == ["s-1"]
+    assert await found(postgres, words[-1]) == []
+    assert await postgres.read("s-1") == log.events
+
+
+async def test_what_was_tidied_away_is_not_found_any_more(postgres: PostgresStore) -> None:
+    log = await said_here(postgres, "needle and thread", "needle", "last")
+    less = encode(log.events[1].event.model_copy(update={"text": "thread"}))
+    assert await found(postgres, "needle thread") == ["s-1"]
+    await postgres.tidy("s-1", without=[], instead=[less, replace(log.events[3], body=less.body)])
+    assert await found(postgres, "needle thread") == []
+    assert (
+        await found(postgres, "needle") == await found(postgres, "thread") == await found(postgres, "last") == ["s-1"]
+    )
+
+
+async def test_nothing_is_left_of_what_was_deleted(postgres: PostgresStore, postgres_dsn: str) -> None:
+    await said_here(postgres, "needle")
+    await postgres.delete("s-1")
+    async with a_stranger(postgres_dsn) as stranger:
+        words = await stranger.fetchval("SELECT count(*) FROM findings WHERE words @@ $1", f"'{postgres.realm}':*")
+    assert words == 0
+
+
+async def test_lists_and_searches_read_no_table_from_end_to_end(postgres: PostgresStore, postgres_dsn: str) -> None:
+    """Nor sort more than they show, so that they are as fast in a large realm as here."""
+    states: tuple[Any, ...] = ((), ("idle",), ("waiting",), ("running", "waiting", "archived"))
+    for state, principal, archived in itertools.product(states, (None, "ann"), (None, False, True)):
+        statement = postgres_listing._Statement(postgres.realm)
+        selection = Selection(states=state, principal=principal, archived=archived)
+        lanes = statement.lanes(selection, (99, "x"), 50)
+        plan = await planned(postgres, f"SELECT body FROM {lanes} LIMIT 50", *statement.parameters)
+        assert "Seq Scan" not in plan
+        assert "Sort" not in plan
+    for statement, *parameters in (
+        (postgres_statements.TAKE, 9, 0, 0, 9),
+        (postgres_statements.AT_WORK,),
+        (postgres_statements.MATCHING, "a", "b", 9),
+        (postgres_statements.MATCHING_OF, "a", "b", 9, "ann"),
+        (postgres_statements.CLAIMS_OF, "s-1"),
+        (postgres_statements.PRUNE_CLAIMS, 9),
+    ):
+        assert "Seq Scan" not in await planned(postgres, statement, postgres.realm, *parameters)
+    assert "shown_by_readiness" in await planned(postgres, postgres_statements.TAKE, postgres.realm, 9, 0, 0, 9)
+    assert "shown_by_state" in await planned(postgres, postgres_statements.AT_WORK, postgres.realm)
+
+
+async def planned(store: PostgresStore, statement: str, *parameters: Any) -> str:
+    return "\n".join(row[0] for row in await store._server.rows(f"EXPLAIN {statement}", *parameters))
+
+
+# ── version 2 ──
+
+
+@asynccontextmanager
+async def version_1(dsn: str, *appends: Append) -> AsyncIterator[Any]:
+    """A database as version 1 left it, with these sessions in the realm `old`; gives a connection to it."""
+    connection: Any = await asyncpg.connect(dsn, server_settings={"search_path": "meerkat"})
+    try:
+        await connection.execute("CREATE SCHEMA meerkat; CREATE TABLE version (number integer NOT NULL)")
+        await connection.execute(f"{postgres_server._MIGRATIONS[0]}; INSERT INTO version VALUES (1)")
+        realm = await connection.fetchval("INSERT INTO realms (id) VALUES ('old') RETURNING number")
+        for append in appends:
+            await append_as_version_1(connection, realm, append)
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def append_as_version_1(connection: Any, realm: int, append: Append) -> None:
+    whole_keys, readies = 8, 22
+    new = list(postgres_values.arguments(realm, [append])[:-3])
+    if new[readies] is not None:
+        new[readies] = [found_by(append.session)]
+    del new[whole_keys]
+    marks = ", ".join(f"${number}" for number in range(1, len(new) + 3))
+    await connection.fetch(f"SELECT * FROM append({marks})", realm, 7, *new)
+
+
+def old_sessions(count: int) -> list[Append]:
+    appends: list[Append] = []
+    for number in range(count):
+        log = Log(f"s-{number:03}")
+        created = e.SessionCreated(settings=log.session.settings, title=f"title{number}", principal="ann")
+        owner = e.Owner(instance_id="i", incarnation="life-1", host="h", pid=1)
+        appends.append(log.next(created, e.TurnStarted(prompt=f"prompt{number} common", owner=owner), at_ms=number))
+        appends.append(log.next(*(e.TextComplete(text=f"reply{number} {piece}") for piece in range(3))))
+    return appends
+
+
+async def test_a_realm_of_version_1_is_migrated_and_what_was_said_in_it_is_found(
+    open_postgres: OpenPostgres, empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_filling, "RETRY_S", 0.01)
+    key, long_key = Claim("key", "d", "s-000", "t", 1), Claim("ü" * 900, "d", "s-000", "t", 1)
+    first, *others = old_sessions(70)
+    claiming = Log("s-000")
+    claiming.session = others[0].session
+    keyed = [claiming.next(e.TextComplete(text="claims"), claim=each) for each in (key, long_key)]
+    async with version_1(empty_dsn, first, others[0], *keyed, *others[1:]) as old:
+        stores = [await open_postgres("old", dsn=empty_dsn) for _ in range(2)]
+        assert any("searching" in warning for warning in stores[0].warnings)
+        store = stores[0]
+
+        async def filled() -> bool:
+            return not await told_postgres(empty_dsn, "SELECT 1 FROM meerkat.unsearched")
+
+        await until(filled)
+        assert (
+            await found(store, "reply42 2")
+            == await found(store, "title42")
+            == await found(store, "prompt42")
+            == ["s-042"]
+        )
+        assert len(await found(store, "common")) == 50
+        assert await store.matching("s-06", limit=2, principal="ann") == ["s-069", "s-068"]
+        assert await store.matching("s-06", limit=2, principal="bob") == []
+        assert len(await store.working()) == 70
+        assert await store.claim(long_key.key) == long_key
+        assert await store.kept_with("s-000") == ([key], [])
+        with pytest.raises(asyncpg.UndefinedFunctionError):  # this a program of version 1 understands
+            await append_as_version_1(old, store.realm, others[-1])
+        for each in stores:
+            await each.close()
+    again = await open_postgres("old", dsn=empty_dsn)
+    assert list(again.warnings) == []
+    await again.close()
+
+
+async def test_what_is_deleted_or_goes_on_while_old_words_are_put_in_is_right_in_the_end(
+    open_postgres: OpenPostgres, empty_dsn: str
+) -> None:
+    async with version_1(empty_dsn, *old_sessions(60)):
+        store = await open_postgres("old", dsn=empty_dsn)
+        for number in range(60):
+            name = f"s-{number:03}"
+            if number % 2:
+                await store.delete(name)
+            else:
+                log = Log(name)
+                log.session = await store.load(name)
+                await store.append(
+                    log.next(e.SettingsChanged(title=f"new{number}"), e.TextComplete(text="later common"))
+                )
+
+        async def filled() -> bool:
+            return not await told_postgres(empty_dsn, "SELECT 1 FROM meerkat.unsearched")
+
+        await until(filled)
+        assert await found(store, "title42") == []
+        assert await found(store, "new42") == await found(store, "prompt42") == ["s-042"]
+        assert len(await found(store, "later")) == len(await found(store, "common")) == 30
+        rows = "SELECT count(DISTINCT session), count(*) FROM meerkat.findings"
+        assert [tuple(row) for row in await told_postgres(empty_dsn, rows)] == [(30, 30 * 6)]
+        await store.close()
+
+
+async def test_who_was_let_in_to_the_tables_of_version_1_is_let_in_to_those_of_version_2(
+    open_postgres: OpenPostgres, empty_dsn: str
+) -> None:
+    role = f"meerkat_test_{time.time_ns()}"
+    await told_postgres(empty_dsn, f'CREATE ROLE "{role}-x" LOGIN')
+    try:
+        async with version_1(empty_dsn, *old_sessions(1)) as old:
+            await old.execute(f'GRANT USAGE ON SCHEMA meerkat TO "{role}-x"')
+            await old.execute(f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA meerkat TO "{role}-x"')
+        await (await open_postgres("old", dsn=empty_dsn)).close()
+        store = await open_postgres("old", dsn=empty_dsn.replace("//postgres@", f"//{role}-x@"))
+        await said_here(store, "needle", session_id="s-new")
+        assert await found(store, "needle") == ["s-new"]
+        assert await store.on_duty("sweep", "life-1", now_ms=0, until_ms=HOUR_MS)
+        assert len(await store.sealing_key()) == 32
+        await store.destroy()
+        await store.close()
+    finally:
+        await told_postgres(empty_dsn, f'DROP OWNED BY "{role}-x"', f'DROP ROLE "{role}-x"')
+
+
+async def test_long_keys_are_told_with_their_session(postgres: PostgresStore) -> None:
+    log = await begun(postgres)
+    claims = [Claim("ü" * length, "d", "s-1", "t", 1) for length in (1, 500, 501, 2000)]
+    await postgres.append(log.next(e.TextComplete(text="x"), claim=claims[0]))
+    await postgres.append(log.next(e.TextComplete(text="x"), claim=claims[3]))
+    for claim in claims[1:3]:
+        await postgres.put_claim(claim)
+    kept, _ = await postgres.kept_with("s-1")
+    assert sorted(kept, key=lambda claim: len(claim.key)) == claims
+
+
+# ── the end of a realm ──
+
+
+TABLES = ("sessions", "shown", "labels", "events", "findings", "claims", "streams", "instances", "duties")
+
+
+async def test_a_realm_that_is_destroyed_is_gone_and_no_other_one(
+    open_postgres: OpenPostgres, empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_statements, "DESTROY", "SELECT destroy($1, 100)")  # many steps
+    store, other = await open_postgres("gone", dsn=empty_dsn), await open_postgres("stays", dsn=empty_dsn)
+    for each in (store, other):
+        for number in range(120):
+            log = await begun(each, f"s-{number}", labels={"k": "v"}, title="needle")
+            claim = Claim(f"key {number}", "d", log.id, "t", 1)
+            await each.append(log.next(*(e.TextComplete(text=f"text {piece}") for piece in range(5)), claim=claim))
+        await each.put_stream(Stream(stream_id="evt-1", session_id="s-1", after_seq=0, used_ms=1))
+        await each.renew(instance())
+        await each.on_duty("sweep", "life-1", now_ms=0, until_ms=HOUR_MS)
+    rows = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM meerkat.{table}" for table in TABLES)
+    before: dict[str, int] = dict(await told_postgres(empty_dsn, rows))
+    await store.destroy()
+    after: dict[str, int] = dict(await told_postgres(empty_dsn, rows))
+    assert {table: 2 * count for table, count in after.items()} == before
+    assert len(await found(other, "needle")) == 50
+    for ask in (
+        partial(store.append, Log("s-new").begin()),
+        store.config,
+        partial(store.put_config, {}, expected=None),
+    ):
+        with pytest.raises(StoreUnavailable, match="was removed") as refused:
+            await ask()
+        assert refused.value.hint
+    await store.destroy()
+    anew = await open_postgres("gone", dsn=empty_dsn)
+    assert await anew.sessions(Selection()) == []
+    for each in (store, other, anew):
+        await each.close()
+
+
+async def test_a_realm_is_destroyed_while_others_write_to_it(open_postgres: OpenPostgres, postgres_dsn: str) -> None:
+    store, other = await open_postgres(), await open_postgres()
+    refused: list[str] = []
+
+    async def write(number: int) -> None:
+        for count in range(1000):
+            try:
+                await begun(other, f"s-{number}-{count}")
+            except StoreUnavailable as error:
+                refused.append(error.message)
+                return
+
+    with anyio.fail_after(LONG_S):
+        async with anyio.create_task_group() as tasks:
+            for number in range(8):
+                tasks.start_soon(write, number)
+            await until(partial(store.matching, "s-0-20", limit=1))
+            await store.destroy()
+    assert refused == ["The realm was removed from its PostgreSQL."] * 8
+    async with a_stranger(postgres_dsn) as stranger:
+        for table in ("sessions", "shown", "events"):
+            assert not await stranger.fetch(f"SELECT 1 FROM {table} WHERE realm = $1", store.realm)
+
+
 # ── opening and closing ──
 
 
@@ -1059,6 +1358,7 @@ async def test_a_store_leaves_no_connection_behind(open_postgres: OpenPostgres, 
 
 
 async def test_what_does_the_work_is_said(postgres: PostgresStore) -> None:
-    assert set(postgres.mechanisms) == {"postgresql", "driver", "bell"}
+    assert set(postgres.mechanisms) == {"postgresql", "driver", "bell", "search"}
+    assert postgres.mechanisms["search"] == "tsvector"
     assert postgres.mechanisms["driver"] == f"asyncpg {asyncpg.__version__}"
     assert list(postgres.warnings) == []
