@@ -26,6 +26,7 @@ from meerkat_mcp.stores.jsonl_file import unavailable
 from meerkat_mcp.stores.jsonl_folder import Folder
 from meerkat_mcp.stores.jsonl_index import Card, Index
 from meerkat_mcp.stores.jsonl_logs import Logs
+from meerkat_mcp.stores.jsonl_search import was_said
 
 OPEN_WAIT_S = 2.0
 """A host that restarts a server starts the new one while the old one is still ending."""
@@ -79,6 +80,10 @@ class JsonlStore:
         self._saved_streams = _Saving(folder.path / STREAMS, lambda: list(streams.values()), self._write_streams)
         self._saved_index = _Saving(folder.index, self._cards, self._write_index)
         self._instances: dict[str, Instance] = {}
+        self._reserved: dict[str, int] = {}
+        self._duties: dict[str, tuple[str, int]] = {}
+        self._key: bytes | None = None
+        self._key_lock = anyio.Lock()
         self._closed = anyio.Event()
 
     @classmethod
@@ -151,9 +156,19 @@ class JsonlStore:
     ) -> Sequence[Session]:
         """See `Store`. A session whose file is damaged is not among them."""
         self._require_open()
-        selected = (card for card in self._index.newest(after) if card.listed.selected(selection))
+        cards = self._index.newest(after)
         begin = min(offset, len(self._index.cards))
-        return [card.shown() for card in islice(selected, begin, begin + limit)]
+        if not selection.query:
+            selected = (card for card in cards if card.listed.selected(selection))
+            return [card.shown() for card in islice(selected, begin, begin + limit)]
+
+        def said_in(session_id: str) -> bool:
+            return was_said(self._folder.file(session_id), selection.query)
+
+        newest = list(cards)
+        found = (card for card in newest if card.listed.selected(selection, said_in))
+        page = await run_sync(lambda: list(islice(found, begin, begin + limit)), abandon_on_cancel=True)
+        return [card.shown() for card in page if card.id in self._index.cards]
 
     async def matching(self, prefix: str, *, limit: int, principal: str | None = None) -> Sequence[str]:
         """See `Store`. Those whose file is damaged are among them, unless a principal is named: that is not known."""
@@ -166,6 +181,7 @@ class JsonlStore:
         """See `Store`."""
         self._require_open()
         gone = await self._logs.delete(session_id)
+        self._reserved.pop(session_id, None)
         theirs = [each.stream_id for each in self._streams.values() if each.session_id == session_id]
         for stream_id in theirs:
             del self._streams[stream_id]
@@ -178,6 +194,70 @@ class JsonlStore:
         """See `Store`."""
         self._require_open()
         return self._logs.claims.get(key)
+
+    async def put_claim(self, claim: Claim) -> None:
+        """See `Store`."""
+        self._require_open()
+        await self._logs.put_claim(claim)
+
+    async def prune_claims(self, *, created_before_ms: int) -> int:
+        """See `Store`."""
+        self._require_open()
+        return await self._logs.prune_claims(created_before_ms)
+
+    async def kept_with(self, session_id: str) -> tuple[Sequence[Claim], Sequence[Stream]]:
+        """See `Store`."""
+        self._require_open()
+        card = self._index.cards.get(session_id)
+        streams = [each for each in self._streams.values() if each.session_id == session_id]
+        return (card.claims if card else ()), streams
+
+    # ── work that waits, or goes on ──
+
+    async def take(self, *, ready_before_ms: int, until_ms: int, now_ms: int, limit: int) -> Sequence[str]:
+        """See `Store`."""
+        self._require_open()
+        self._reserved = {one: ends_ms for one, ends_ms in self._reserved.items() if now_ms < ends_ms}
+        waiting = sorted(
+            (ready_ms, session_id)
+            for session_id, ready_ms in self._index.ready.items()
+            if ready_ms < ready_before_ms and session_id not in self._reserved
+        )
+        taken = [session_id for _, session_id in waiting[:limit]]
+        self._reserved |= dict.fromkeys(taken, until_ms)
+        return taken
+
+    async def working(self) -> Sequence[tuple[str, str]]:
+        """See `Store`."""
+        self._require_open()
+        return list(self._index.owners.items())
+
+    # ── keeping house ──
+
+    async def tidy(self, session_id: str, *, without: Collection[int], instead: Sequence[Recorded]) -> None:
+        """See `Store`. The session's file is written anew."""
+        self._require_open()
+        await self._logs.tidy(session_id, without, instead)
+
+    async def on_duty(self, duty: str, incarnation: str, *, now_ms: int, until_ms: int) -> bool:
+        """See `Store`."""
+        self._require_open()
+        who, ends_ms = self._duties.get(duty, (incarnation, 0))
+        if who != incarnation and now_ms < ends_ms:
+            return False
+        self._duties[duty] = incarnation, until_ms
+        return True
+
+    async def sealing_key(self) -> bytes:
+        """See `Store`. Raises Corrupt too."""
+        self._require_open()
+        async with self._key_lock:
+            if self._key is None:
+                try:
+                    self._key = await run_sync(self._folder.sealing_key)
+                except OSError as error:
+                    raise unavailable(error, self._folder.path) from error
+        return self._key
 
     # ── config ──
 

@@ -6,8 +6,9 @@ Everything here blocks, and raises OSError beside what it names. Different sessi
 import json
 import logging
 import os
+import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from meerkat_mcp.domain.errors import Corrupt, StoreUnavailable
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.stores import jsonl_file
+from meerkat_mcp.stores.base import SEALING_KEY_BYTES
 from meerkat_mcp.stores.filelock import FileLock
 from meerkat_mcp.stores.jsonl_file import FRESH, Changed, unavailable
 from meerkat_mcp.stores.jsonl_index import Card, load, save
@@ -26,6 +28,7 @@ from meerkat_mcp.stores.jsonl_log import Damage, Foreign, Line, Log, Reader, Unr
 
 SUFFIX = ".jsonl"
 TORN = ".torn-"
+SEALING_KEY = "sealing.key"
 TOLD_MAX = 20
 WRITTEN_BACK_MS = 3_600_000
 """A process that was killed may have written what the disk does not have yet, and what is read from here on must not
@@ -100,8 +103,8 @@ class Folder:
     # ── a session's file ──
 
     def file(self, session_id: str) -> Path:
-        """Where the session is; characters that a name may not have are written as in URLs."""
-        return self.sessions / _name(session_id)
+        """Where the session is."""
+        return self.sessions / name_of(session_id)
 
     def log(self, session_id: str, card: Card | None = None) -> tuple[Log, Card | None]:
         """What the file has, and the card for it; what a crash left at its end is cut off and told.
@@ -131,20 +134,29 @@ class Folder:
             raise Changed
         return [line.recorded(raw) for line, raw in zip(lines, raws, strict=True)]
 
-    def rewrite(self, session_id: str, found: Log) -> tuple[Log, int]:
-        """Leave out what was superseded: what the file has then, and its time of change, in ns. Raises Changed."""
-        path = self.file(session_id)
+    def rewrite(
+        self, session_id: str, found: Log, without: Collection[int], instead: Mapping[int, bytes]
+    ) -> tuple[Log, int]:
+        """Leave out what was superseded, and these events, and have other lines for some: what the file has then, and
+        its time of change, in ns. Raises Changed.
+        """
+        path, claims = self.file(session_id), {claim.key for claim in found.claims}
 
         def kept() -> Iterator[bytes]:  # closes the file before another one takes its place: Windows demands it
             with path.open("rb", _BUFFER_B) as file:
                 if os.fstat(file.fileno()).st_size != found.size:
                     raise Changed
-                yield from without_waste(file, found.table.seqs)
+                yield from without_waste(file, found.table.seqs.difference(without), claims, instead)
 
+        before = path.stat()
         try:
             jsonl_file.replace(path, kept())
         except (Unreadable, ValidationError) as error:
             raise Changed from error
+        except OSError as error:
+            if not os.path.samestat(before, path.stat()):  # only its name may not be on the disk
+                raise Changed from error
+            raise
         with path.open("rb", _BUFFER_B) as file:
             return Reader(session_id, found.session).read(file), path.stat().st_mtime_ns
 
@@ -176,6 +188,20 @@ class Folder:
         data = json.dumps(document, indent=2).encode() + b"\n"
         jsonl_file.replace(self.path / name, [data], wait_for="name" if durable else "content")
 
+    def sealing_key(self) -> bytes:
+        """The realm's key, see `Store.sealing_key`; made if there is none. Raises Corrupt."""
+        path = self.path / SEALING_KEY
+        if not path.exists():
+            jsonl_file.replace(path, [secrets.token_hex(SEALING_KEY_BYTES).encode() + b"\n"])
+        with suppress(ValueError):
+            key = bytes.fromhex(path.read_text(encoding="ascii"))
+            if len(key) == SEALING_KEY_BYTES:
+                return key
+        raise Corrupt(
+            f"{SEALING_KEY} is damaged.",
+            hint="Remove it: a new one is made, and what clients keep from before is refused once.",
+        )
+
     # ── looking ──
 
     def _look(self) -> None:
@@ -190,7 +216,7 @@ class Folder:
                 self.sessions.joinpath(name).unlink()
             elif TORN in name:
                 self._torn.add(session_id)
-            elif name == _name(session_id) and file.is_file(follow_symlinks=False):
+            elif name == name_of(session_id) and file.is_file(follow_symlinks=False):
                 card = known.get(session_id)
                 # Not what the folder says of the file, which Windows brings up to date only later.
                 if card is not None and card.fits(os.stat(file.path)):  # noqa: PTH116
@@ -207,7 +233,7 @@ class Folder:
         try:
             _, card = self.log(session_id)
         except Foreign:
-            self.warn(f"{_name(session_id)} is no session of this realm: it is left alone.")
+            self.warn(f"{name_of(session_id)} is no session of this realm: it is left alone.")
         except Corrupt as corrupt:
             self.broken[session_id] = corrupt
         else:
@@ -227,7 +253,7 @@ class Folder:
             )
 
     def _corrupt(self, session_id: str, damage: Damage) -> Corrupt:
-        name = _name(session_id)
+        name = name_of(session_id)
         corrupt = Corrupt(
             f"{name} is damaged: {damage}. Session {session_id} cannot be used; the others can.",
             hint="Keep a copy of the file, mend that line or cut the file before it, and open the realm again.",
@@ -239,7 +265,8 @@ class Folder:
         return corrupt
 
 
-def _name(session_id: str) -> str:
+def name_of(session_id: str) -> str:
+    """The name of a session's file: characters that a name may not have are written as in URLs."""
     return quote(session_id, safe="") + SUFFIX
 
 

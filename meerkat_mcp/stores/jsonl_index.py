@@ -24,14 +24,15 @@ from meerkat_mcp.stores import jsonl_file
 from meerkat_mcp.stores.base import Claim, Cursor
 from meerkat_mcp.stores.selecting import Listed
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
     """A session as a list shows it, what its file looked like then, and the claims in it.
 
-    The session is kept as JSON: as an object it takes ten times the memory.
+    The session is kept as JSON: as an object it takes ten times the memory. `ready_ms` is its own, and `owner` the
+    incarnation of who works on its turn, if somebody does.
     """
 
     listed: Listed
@@ -39,11 +40,15 @@ class Card:
     size: int
     changed_ns: int
     claims: tuple[Claim, ...]
+    ready_ms: int | None = None
+    owner: str | None = None
 
     @classmethod
     def of(cls, session: Session, *, size: int, changed_ns: int, claims: tuple[Claim, ...]) -> "Card":
         """The card of a session."""
-        return cls(Listed.of(session), session.model_dump_json(), size, changed_ns, claims)
+        owner = session.turn.owner.incarnation if session.turn and session.active else None
+        kept = session.model_dump_json()
+        return cls(Listed.of(session), kept, size, changed_ns, claims, session.ready_ms, owner)
 
     @property
     def id(self) -> str:
@@ -60,10 +65,12 @@ class Card:
 
 
 class Index:
-    """The cards of all sessions, by their latest activity."""
+    """The cards of all sessions, by their latest activity; since when those wait that do, and who works on others."""
 
     def __init__(self, cards: Iterable[Card] = ()) -> None:
         self.cards = {card.id: card for card in cards}
+        self.ready = {card.id: card.ready_ms for card in self.cards.values() if card.ready_ms is not None}
+        self.owners = {card.id: card.owner for card in self.cards.values() if card.owner is not None}
         self._places = sorted(card.listed.place for card in self.cards.values())
 
     def put(self, card: Card) -> None:
@@ -74,12 +81,18 @@ class Index:
             if before is not None:
                 self._leave(before)
             insort(self._places, card.listed.place)
+        self._forget_work(card.id)
+        if card.ready_ms is not None:
+            self.ready[card.id] = card.ready_ms
+        if card.owner is not None:
+            self.owners[card.id] = card.owner
 
     def remove(self, session_id: str) -> Card | None:
         """Forget a session."""
         card = self.cards.pop(session_id, None)
         if card is not None:
             self._leave(card)
+            self._forget_work(session_id)
         return card
 
     def newest(self, after: Cursor | None) -> Iterator[Card]:
@@ -98,6 +111,10 @@ class Index:
                 if card.id.startswith(prefix) and principal in (None, card.listed.principal)
             ),
         )
+
+    def _forget_work(self, session_id: str) -> None:
+        self.ready.pop(session_id, None)
+        self.owners.pop(session_id, None)
 
     def _leave(self, card: Card) -> None:
         del self._places[bisect_left(self._places, card.listed.place)]
@@ -134,7 +151,8 @@ def _lines(cards: Iterable[Card]) -> Iterator[bytes]:
     for card in cards:
         listed = card.listed
         by = (listed.session_id, listed.updated_ms, listed.state, listed.principal, listed.labels, listed.found_by)
-        yield to_json((by, card.session, card.size, card.changed_ns, card.claims)) + b"\n"
+        work = (card.ready_ms, card.owner)
+        yield to_json((by, card.session, card.size, card.changed_ns, card.claims, work)) + b"\n"
 
 
 def _with_checksum(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -151,5 +169,5 @@ def _checksum(crc: int) -> bytes:
 
 def _card(line: bytes) -> Card:
     said: list[Any] = from_json(line)
-    listed, session, size, changed_ns, claims = said
-    return Card(Listed(*listed), session, size, changed_ns, tuple(Claim(**claim) for claim in claims))
+    listed, session, size, changed_ns, claims, work = said
+    return Card(Listed(*listed), session, size, changed_ns, tuple(Claim(**claim) for claim in claims), *work)

@@ -5,25 +5,24 @@
 An event without a note entered alone. So a file that ends within an append shows it, and is cut back to the one before.
 
 What was superseded stays in the file until that is worth a rewriting; the numbers that are missing then are those that
-some note says are superseded, and any other gap is damage.
+some note says are superseded or missing, and any other gap is damage.
 """
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
-from pydantic import Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import ValidationError
+from pydantic_core import from_json
 
 from meerkat_mcp.domain.events import DELTAS
-from meerkat_mcp.domain.messages import JsonObject, Value
+from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import SHOWN, Session, advance
 from meerkat_mcp.stores.base import READ_BYTES_MAX, Append, Claim
-
-NOTE = "$append"
+from meerkat_mcp.stores.jsonl_notes import Note, is_note, note
 
 _SHOWN: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in SHOWN)
 _WASTE_MIN_B = 65_536
@@ -44,40 +43,6 @@ class Damage(Exception):
 
 class Unreadable(Exception):
     """This line says nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What a note says: of the `events` after it, the deltas `superseded` by them (first and last), the claim."""
-
-    events: int
-    superseded: range = range(0)
-    claim: Claim | None = None
-
-    @classmethod
-    def of(cls, append: Append) -> "Note":
-        """What there is to say of an append."""
-        return cls(len(append.events), append.superseded, append.claim)
-
-    @property
-    def needed(self) -> bool:
-        """Whether anything would be lost without it."""
-        return self.events > 1 or bool(self.superseded) or self.claim is not None
-
-    @property
-    def line(self) -> bytes:
-        """The note as a line of the file."""
-        said: JsonObject = {"events": self.events}
-        if self.superseded:
-            said["superseded"] = [self.superseded[0], self.superseded[-1]]
-        if claim := self.claim:
-            said["claim"] = {
-                "key": claim.key,
-                "digest": claim.digest,
-                "turn_id": claim.turn_id,
-                "created_ms": claim.created_ms,
-            }
-        return to_json({NOTE: said}) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +73,11 @@ class Table:
     def seqs(self) -> set[int]:
         """The numbers of all events."""
         return set(self._seqs)
+
+    @property
+    def types(self) -> dict[int, str]:
+        """The types of all events, by number."""
+        return dict(zip(self._seqs, self._types, strict=True))
 
     def add(self, line: Line) -> None:
         """The next event."""
@@ -181,6 +151,8 @@ class Log:
             self.table.add(line)
         if note.superseded:
             self.wasted += self.table.supersede(note.superseded)
+        if note.forgotten_ms:
+            self.claims = tuple(claim for claim in self.claims if claim.created_ms >= note.forgotten_ms)
         if note.claim:
             self.claims = (*self.claims, note.claim)
         self.size = size
@@ -210,6 +182,7 @@ class Reader:
         self._note: Note | None = None
         self._append: list[tuple[Line, bytes]] = []
         self._gaps: list[tuple[range, int]] = []
+        self._gone: list[range] = []
         self._line = 0
         self._end = 0
 
@@ -224,15 +197,14 @@ class Reader:
             except Unreadable as unreadable:
                 self._refuse_unless_torn(raw, lines, str(unreadable))
                 break
-            if _is_note(parsed):
+            if is_note(parsed):
                 self._take_note(parsed)
             elif not self._last_seq and not self._begins(parsed):
                 self._refuse_beginning(lines, "is not the first event of this session")
             else:
                 self._take_event(parsed, raw)
         self.log.torn = self._end > self.log.size
-        if self._gaps:
-            raise Damage(self._gaps[0][1], "does not follow the event before it")
+        self._refuse_gaps()
         return self.log
 
     def _begins(self, parsed: JsonObject) -> bool:
@@ -260,14 +232,14 @@ class Reader:
                 parsed = _parsed(later)
             except Unreadable:
                 continue
-            if _is_note(parsed) or parsed["type"] not in DELTAS:
+            if is_note(parsed) or parsed["type"] not in DELTAS:
                 raise Damage(self._line, why)
 
     def _take_note(self, parsed: JsonObject) -> None:
         if self._note is not None:
             raise Damage(self._line, f"begins an append where {self._missing} events of the one before are missing")
         try:
-            self._note = _note(parsed, self.log.session.id)
+            self._note = note(parsed, self.log.session.id)
         except ValidationError as error:
             raise Damage(self._line, "is no note that this program knows") from error
         if not self._note.events:
@@ -301,31 +273,60 @@ class Reader:
         if shown and log.session.seq > self._known_seq:
             log.shown = log.session
         log.enter((line for line, _ in self._append), note, self._end)
-        gone = note.superseded
-        self._gaps = [gap for gap in self._gaps if not (gap[0].start in gone and gap[0][-1] in gone)]
+        self._gone += [gone for gone in (note.superseded, note.missing) if gone]
         self._append, self._note = [], None
 
+    def _refuse_gaps(self) -> None:
+        """Every number that is missing must be one that some note says is gone."""
+        if not self._gaps:
+            return
+        gone = _joined(self._gone)
+        for gap, line in self._gaps:
+            at = bisect_right(gone, gap.start, key=lambda span: span.start) - 1
+            if at < 0 or gap.stop > gone[at].stop:
+                raise Damage(line, "does not follow the event before it")
 
-def without_waste(file: Iterable[bytes], kept: Collection[int]) -> Iterator[bytes]:
-    """The lines of a file that is whole, of the events only those with the numbers `kept`."""
-    note: Note | None = None
-    events: list[bytes] = []
-    left = 0
+
+def _joined(spans: Iterable[range]) -> list[range]:
+    """The same numbers in as few spans as can be, the lowest first."""
+    joined: list[range] = []
+    for span in sorted(spans, key=lambda span: span.start):
+        if joined and span.start <= joined[-1].stop:
+            joined[-1] = range(joined[-1].start, max(joined[-1].stop, span.stop))
+        else:
+            joined.append(span)
+    return joined
+
+
+def without_waste(
+    file: Iterable[bytes], kept: Collection[int], claims: Collection[str], instead: Mapping[int, bytes]
+) -> Iterator[bytes]:
+    """The lines of a file that is whole, with the events of the numbers `kept` and the claims of these keys alone.
+
+    `instead` are other lines for events, by number. What the notes said of deltas that are not there any more is now
+    said where numbers are missing.
+    """
+    found = Note(1)
+    events: list[tuple[int, bytes]] = []
+    left = last = 0
     for raw in file:
         parsed = _parsed(raw)
-        if _is_note(parsed):
-            note = _note(parsed, "")
-            left = note.events
+        if is_note(parsed):
+            found = note(parsed, "")
+            left = found.events
         else:
             left -= 1
-            if parsed["seq"] in kept:
-                events.append(raw)
+            if (seq := parsed["seq"]) in kept:
+                events.append((seq, instead.get(seq, raw)))
         if left <= 0:
-            now = Note(len(events), note.superseded, note.claim) if note else Note(len(events))
+            claim = found.claim if found.claim and found.claim.key in claims else None
+            missing = range(last + 1, events[0][0]) if events else range(0)
+            now = Note(len(events), claim=claim, missing=missing)
             if now.needed:
                 yield now.line
-            yield from events
-            note, events, left = None, [], 0
+            yield from (line for _, line in events)
+            last = events[-1][0] if events else last
+            found, events, left = Note(1), [], 0
 
 
 def _parsed(raw: bytes) -> JsonObject:
@@ -339,35 +340,6 @@ def _parsed(raw: bytes) -> JsonObject:
     if isinstance(parsed, dict):
         known = cast(JsonObject, parsed)
         seq, kind = known.get("seq"), known.get("type")
-        if _is_note(known) or (isinstance(seq, int) and 0 < seq < _SEQ_END and isinstance(kind, str)):
+        if is_note(known) or (isinstance(seq, int) and 0 < seq < _SEQ_END and isinstance(kind, str)):
             return known
     raise Unreadable("is neither an event nor a note")
-
-
-def _is_note(parsed: JsonObject) -> bool:
-    return next(iter(parsed), "").startswith("$")
-
-
-class _Claim(Value):
-    key: str
-    digest: str
-    turn_id: str
-    created_ms: int
-
-
-class _Said(Value):
-    events: int = Field(ge=0)
-    superseded: tuple[int, int] = (0, -1)
-    claim: _Claim | None = None
-
-
-class _Line(Value):
-    append: _Said = Field(alias=NOTE)
-
-
-def _note(parsed: JsonObject, session_id: str) -> Note:
-    """The note; raises ValidationError when it says more than this program knows, which would be lost."""
-    said = _Line.model_validate(parsed).append
-    first, last = said.superseded
-    claim = said.claim and Claim(session_id=session_id, **said.claim.model_dump())
-    return Note(said.events, range(first, last + 1), claim)

@@ -7,24 +7,27 @@ one write and one wait for the disk. Lanes do not wait for each other, but for a
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 
-from meerkat_mcp.domain.errors import Corrupt, MeerkatError, StoreUnavailable, unknown_session
+from meerkat_mcp.domain.errors import Corrupt, MeerkatError, SessionNotFound, StoreUnavailable, unknown_session
+from meerkat_mcp.domain.events import DELTAS
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.stores import jsonl_file
-from meerkat_mcp.stores.base import Append, KeyTaken, SequenceConflict
+from meerkat_mcp.stores.base import Append, Claim, KeyTaken, SequenceConflict, check_instead
 from meerkat_mcp.stores.jsonl_file import Changed, unavailable
 from meerkat_mcp.stores.jsonl_folder import Folder
 from meerkat_mcp.stores.jsonl_index import Card, Index
 from meerkat_mcp.stores.jsonl_log import Foreign, Line, Log, written
+from meerkat_mcp.stores.jsonl_notes import Note
 
 THREADS_MAX = 8
 EVENTS_PER_WRITE_MAX = 512
@@ -148,6 +151,43 @@ class Logs:
                     self._leaving.discard(session_id)
                 return there
 
+    async def tidy(self, session_id: str, without: Collection[int], instead: Sequence[Recorded]) -> None:
+        """Take deltas out and put other events in the place of some, see `Store.tidy`. Raises ValueError."""
+        with self._lane(session_id) as lane:
+            async with lane.lock:
+                if (found := await self._opened(session_id)) is None:
+                    return
+                types = found.table.types
+                types.pop(found.session.seq)
+                check_instead(types.items(), instead)
+                gone = {seq for seq in without if types.get(seq) in DELTAS}
+                other = {each.seq: each.body + b"\n" for each in instead if each.seq in types}
+                if gone or other:
+                    await self._rewrite(session_id, found, gone, other)
+
+    async def put_claim(self, claim: Claim) -> None:
+        """Keep a claim, unless its key is taken. Raises SessionNotFound."""
+        with self._lane(claim.session_id) as lane:
+            async with lane.lock:
+                while going_on := self._claiming.get(claim.key):
+                    await going_on.wait()
+                if claim.key in self.claims:
+                    return
+                self._claiming[claim.key] = anyio.Event()
+                try:
+                    await self._note(claim.session_id, Note(0, claim=claim))
+                finally:
+                    self._claiming.pop(claim.key).set()
+
+    async def prune_claims(self, created_before_ms: int) -> int:
+        """Forget claims that are older; how many they were."""
+        old = [claim for claim in self.claims.values() if claim.created_ms < created_before_ms]
+        for session_id in {claim.session_id for claim in old}:
+            with self._lane(session_id) as lane, suppress(Corrupt, SessionNotFound):
+                async with lane.lock:
+                    await self._note(session_id, Note(0, forgotten_ms=created_before_ms), durable=False)
+        return len(old)
+
     async def finish(self) -> None:
         """Wait until everything in line is written."""
         for lane in list(self._lanes.values()):
@@ -155,6 +195,23 @@ class Logs:
                 pass
 
     # ── writing ──
+
+    async def _note(self, session_id: str, note: Note, *, durable: bool = True) -> None:
+        """Write a note that has no events; under the lane's lock. Raises SessionNotFound."""
+        if (found := await self._opened(session_id)) is None:
+            raise unknown_session(session_id)
+        path, data = self._folder.file(session_id), note.line
+        write = partial(jsonl_file.append, path, data, at=found.size, durable=durable)
+        changed_ns = await self._in_thread(session_id, write)
+        before = found.claims
+        found.enter((), note, found.size + len(data))
+        for claim in before:
+            if claim not in found.claims:
+                self.claims.pop(claim.key, None)
+        if note.claim:
+            self.claims[note.claim.key] = note.claim
+        card = self._index.cards[session_id]
+        self._put(replace(card, size=found.size, changed_ns=changed_ns, claims=found.claims))
 
     async def _write(self, session_id: str, lane: _Lane) -> None:
         """Write what is in line, or as much of it as goes together; under the lane's lock."""
@@ -184,7 +241,10 @@ class Logs:
             for key in keys:
                 self._claiming.pop(key).set()
         if found.wasteful and self._kept.get(session_id) is found:
-            await self._rewrite(session_id, found)
+            try:
+                await self._rewrite(session_id, found)
+            except StoreUnavailable as error:
+                log.warning("A file could not be made smaller: %s", error.message)
 
     def _composed(self, lane: _Lane, found: Log) -> _Writing:
         """Take from the line what can enter now; refuse what cannot."""
@@ -198,7 +258,7 @@ class Logs:
             job = lane.line.popleft()
             if claim and claim.key in self.claims:
                 job.settle(KeyTaken(self.claims[claim.key]))
-            elif append.events[0].seq != last + 1:
+            elif append.after != last:
                 job.settle(SequenceConflict(append.session.id))
             else:
                 writing.add(job)
@@ -223,15 +283,19 @@ class Logs:
         self._put(card)
         self._keep(session_id, found)
 
-    async def _rewrite(self, session_id: str, found: Log) -> None:
-        """Give the disk back what was superseded. If that cannot be done, the log is as good as before."""
+    async def _rewrite(
+        self,
+        session_id: str,
+        found: Log,
+        without: Collection[int] = (),
+        instead: Mapping[int, bytes] = MappingProxyType({}),
+    ) -> None:
+        """Give the disk back what was superseded, and more. If that cannot be done, the log is as good as before."""
         found.version += 1
         found.wasted = 0  # so that it is not tried at every append
+        rewrite = partial(self._folder.rewrite, session_id, found, without, instead)
         try:
-            fresh, changed_ns = await self._in_thread(session_id, partial(self._folder.rewrite, session_id, found))
-        except StoreUnavailable as error:
-            log.warning("A file could not be made smaller: %s", error.message)
-        else:
+            fresh, changed_ns = await self._in_thread(session_id, rewrite)
             found.table, found.size = fresh.table, fresh.size
             self._put(replace(self._index.cards[session_id], size=found.size, changed_ns=changed_ns))
         finally:

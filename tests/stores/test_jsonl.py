@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from meerkat_mcp.domain.messages import Usage
 from meerkat_mcp.domain.realm import Instance
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, advance
-from meerkat_mcp.stores import jsonl_file, jsonl_index, jsonl_log, jsonl_logs
+from meerkat_mcp.stores import jsonl_file, jsonl_index, jsonl_log, jsonl_logs, searching
 from meerkat_mcp.stores.base import Claim, KeyTaken, Selection, SequenceConflict, Stream
 from meerkat_mcp.stores.jsonl import JsonlStore
 from meerkat_mcp.stores.jsonl_file import unavailable
@@ -939,6 +940,237 @@ async def test_what_is_not_used_is_not_kept_in_memory(jsonl: JsonlStore, monkeyp
             assert await jsonl.read(log.id) == log.events
     assert 1 <= len(jsonl._logs._kept) <= 3
     assert not jsonl._logs._lanes
+
+
+# ── holes, claims that come and go, tidying ──
+
+
+def notes(file: Path) -> list[Any]:
+    return [line["$append"] for line in lines_of(file) if "$append" in line]
+
+
+async def test_a_page_that_follows_with_a_hole_says_which_numbers_are_missing(folder: Path, file: Path) -> None:
+    async with a_store(folder) as store:
+        log = await begun(store)
+        for holes, count in ((2, 1), (3, 2)):
+            before = log.session.seq
+            log.session = log.session.model_copy(update={"seq": before + holes})
+            page = log.next(*(e.TextComplete(text=str(number)) for number in range(count)), holes=1)
+            with pytest.raises(SequenceConflict):
+                await store.append(page)
+            await store.append(replace(page, follows=before))
+        assert await store.read("s-1") == log.events
+    assert [recorded.seq for recorded in log.events] == [1, 4, 8, 10]
+    assert notes(file) == [{"events": 1, "missing": [2, 3]}, {"events": 2, "missing": [5, 7]}]
+    (folder / "index.jsonl").unlink()
+    async with a_store(folder) as store:
+        assert store.warnings == ()
+        assert await store.read("s-1") == log.events
+        assert await store.load("s-1") == log.session
+
+
+async def test_a_claim_that_is_put_and_one_that_is_forgotten_stay_so_without_an_index(folder: Path, file: Path) -> None:
+    old, new = (Claim(key=key, digest="d", session_id="s-1", turn_id="t", created_ms=ms) for key, ms in KEYS)
+    async with a_store(folder) as store:
+        await begun(store)
+        await store.put_claim(old)
+        await store.put_claim(new)
+        assert await store.prune_claims(created_before_ms=5) == 1
+        again = replace(old, digest="again")  # made before, by a clock that was set back, but not forgotten
+        await store.put_claim(again)
+    said = [{"key": key, "digest": digest, "turn_id": "t", "created_ms": ms} for key, digest, ms in WRITTEN]
+    assert notes(file) == [
+        {"events": 0, "claim": said[0]},
+        {"events": 0, "claim": said[1]},
+        {"events": 0, "forgotten_ms": 5},
+        {"events": 0, "claim": said[2]},
+    ]
+    (folder / "index.jsonl").unlink()
+    async with a_store(folder) as store:
+        assert (await store.claim("old"), await store.claim("new")) == (again, new)
+        assert set((await store.kept_with("s-1"))[0]) == {again, new}
+
+
+KEYS = (("old", 4), ("new", 5))
+WRITTEN = (("old", "d", 4), ("new", "d", 5), ("old", "again", 4))
+
+
+async def test_two_that_put_a_claim_of_one_key_at_once_keep_one(jsonl: JsonlStore) -> None:
+    for name in ("s-1", "s-2"):
+        await begun(jsonl, name)
+    with anyio.fail_after(LONG_S):
+        async with anyio.create_task_group() as tasks:
+            for name in ("s-1", "s-2"):
+                tasks.start_soon(jsonl.put_claim, Claim("key", "d", name, "t", 1))
+    kept = [claim for name in ("s-1", "s-2") for claim in (await jsonl.kept_with(name))[0]]
+    assert kept == [await jsonl.claim("key")]
+
+
+async def untidy(store: JsonlStore) -> Log:
+    log = await begun(store)
+    await store.append(log.next(e.TextComplete(text="a"), claim=Claim("key", "d", "s-1", "t-1", 5)))
+    for number in range(4):
+        await store.append(log.delta(f"delta {number}"))
+    await store.append(log.next(e.TextDelta(text="delta 4"), e.TextComplete(text="long " * 50), e.TextDelta(text="5")))
+    await store.append(log.text("last"))
+    return log
+
+
+async def test_a_tidied_file_is_whole_and_is_read_the_same_without_an_index(folder: Path, file: Path) -> None:
+    async with a_store(folder) as store:
+        log = await untidy(store)
+        short = Recorded(8, "text_complete", log.events[7].body.replace(b"long " * 50, b"short"))
+        await store.tidy("s-1", without={3, 4, 6, 7, 10, 99}, instead=[short])
+        left = [log.events[0], log.events[1], log.events[4], short, log.events[8], log.events[9]]
+        assert await store.read("s-1") == left
+        assert b"delta 1" not in content(file)
+        assert b"long" not in content(file)
+        await store.append(log.text("after"))
+        left.append(log.events[-1])
+    claim = {"key": "key", "digest": "d", "turn_id": "t-1", "created_ms": 5}
+    missing = [{"events": 1, "missing": [3, 4]}, {"events": 2, "missing": [6, 7]}]
+    assert notes(file) == [{"events": 1, "claim": claim}, *missing]
+    (folder / "index.jsonl").unlink()
+    async with a_store(folder) as store:
+        assert store.warnings == ()
+        assert await store.read("s-1") == left
+        assert await store.load("s-1") == log.session
+        await store.tidy("s-1", without={5, 9}, instead=[])
+        assert [recorded.seq for recorded in await store.read("s-1")] == [1, 2, 8, 10, 11]
+    (folder / "index.jsonl").unlink()
+    async with a_store(folder) as store:
+        assert [recorded.seq for recorded in await store.read("s-1")] == [1, 2, 8, 10, 11]
+
+
+async def test_tidying_waits_for_the_disk_and_one_that_fails_changes_nothing(
+    folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_store(folder) as store:
+        log, synced = await untidy(store), list[int]()
+        in_the_way = file.with_name("s-1.jsonl.new")
+        in_the_way.mkdir()
+        with pytest.raises(StoreUnavailable, match=r"s-1\.jsonl cannot be used"):
+            await store.tidy("s-1", without={3, 4}, instead=[])
+        assert await store.read("s-1") == log.events
+        in_the_way.rmdir()
+        monkeypatch.setattr(jsonl_file, "sync", synced.append)
+        await store.tidy("s-1", without={3, 4}, instead=[])
+        assert len(synced) == 1
+        await store.append(log.text("after"))
+        assert [recorded.seq for recorded in await store.read("s-1")] == [1, 2, *range(5, 12)]
+
+
+async def test_a_rewriting_that_took_place_and_was_then_refused_is_read_anew(
+    jsonl: JsonlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await untidy(jsonl)
+    with monkeypatch.context() as patched:
+        patched.setattr(jsonl_file, "sync_folder", lambda folder: os.fsync(1 << 20))
+        with pytest.raises(StoreUnavailable):
+            await jsonl.tidy("s-1", without={3}, instead=[])
+    assert [recorded.seq for recorded in await jsonl.read("s-1")] == [1, 2, *range(4, 11)]
+    await jsonl.append(log.text("after"))
+    assert await jsonl.load("s-1") == log.session
+
+
+async def test_who_reads_while_a_file_is_tidied_gets_the_log_before_or_after(jsonl: JsonlStore) -> None:
+    log = await begun(jsonl)
+    for _ in range(100):
+        await jsonl.append(log.delta())
+    await jsonl.append(log.text("last"))
+    lengths: set[int] = set()
+
+    async def read(tasks: Any) -> None:
+        while not tasks.cancel_scope.cancel_called:
+            page = await jsonl.read("s-1")
+            assert [each for each in page if each in log.events] == page
+            lengths.add(len(page))
+
+    with anyio.fail_after(LONG_S):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(read, tasks)
+            for seq in range(2, 102, 10):
+                await jsonl.tidy("s-1", without=range(seq, seq + 10), instead=[])
+            tasks.cancel_scope.cancel()
+    assert lengths <= set(range(2, 103, 10))
+    assert len(await jsonl.read("s-1")) == 2
+
+
+# ── work, and finding what was said ──
+
+
+@pytest.mark.parametrize("index", ["with its index", "without"])
+async def test_what_waits_and_what_is_worked_on_is_known_after_reopening(folder: Path, index: str) -> None:
+    async with a_store(folder) as store:
+        for name in ("s-1", "s-2"):
+            log = await begun(store, name)
+            await store.append(log.next(e.TurnStarted(prompt="p", owner=OWNER), at_ms=2))
+            if name == "s-2":
+                await store.append(log.next(e.TurnSuspended(), at_ms=7))
+    if index == "without":
+        (folder / "index.jsonl").unlink()
+    async with a_store(folder) as store:
+        assert await store.working() == [("s-1", "life")]
+        asked: dict[str, int] = {"until_ms": 20, "limit": 9}
+        assert await store.take(ready_before_ms=7, now_ms=10, **asked) == []
+        assert await store.take(ready_before_ms=8, now_ms=10, **asked) == ["s-2"]
+        assert await store.take(ready_before_ms=8, now_ms=19, **asked) == []
+        assert await store.take(ready_before_ms=8, now_ms=20, **asked) == ["s-2"]
+        await store.delete("s-2")
+        assert await store.take(ready_before_ms=8, now_ms=50, **asked) == []
+
+
+SAYINGS = ("Straße", "ﬁne day", "K2 is 8611 m", "日本語の文章", "İstanbul", "tab\there", "NAÏVE café")
+
+
+@pytest.mark.parametrize(
+    "query", ["strasse", "STRASSE", "fine", "k2", "本語", "istanbul", "here", "naïve caf", "8611 k"]
+)
+async def test_what_was_said_is_found_whatever_its_letters(jsonl: JsonlStore, query: str) -> None:
+    for number, text in enumerate(SAYINGS):
+        log = await begun(jsonl, f"s-{number}")
+        await jsonl.append(log.next(e.TurnStarted(prompt="x", owner=OWNER), e.TextComplete(text=text)))
+    wanted = searching.query_words(query)
+    expected = [
+        f"s-{number}" for number, text in enumerate(SAYINGS) if searching.begins_all(wanted, searching.words(text))
+    ]
+    found = await jsonl.sessions(Selection(query=query))
+    assert sorted(session.id for session in found) == expected
+    assert len(expected) == (query != "istanbul")  # its dotted capital is two letters without case
+
+
+async def test_a_search_passes_over_what_it_cannot_read(folder: Path, file: Path) -> None:
+    for name, text in (("s-1", "needle one"), ("s-2", "needle two")):
+        async with a_store(folder) as store:
+            log = await begun(store, name)
+            await store.append(log.text(text))
+    spoiled_unnoticed(file, b'"text":"needle', b'"text";"needle')
+    async with a_store(folder) as store:
+        assert [session.id for session in await store.sessions(Selection(query="needle"))] == ["s-2"]
+        assert await store.sessions(Selection(query="needle one")) == []
+
+
+# ── the key that seals ──
+
+
+async def test_the_sealing_key_is_in_a_file_of_its_own_for_its_owner_alone(folder: Path) -> None:
+    keys: set[bytes] = set()
+    for _ in range(2):
+        async with a_store(folder) as store:
+            keys |= {await store.sealing_key(), await store.sealing_key()}
+    (key,) = keys
+    path = folder / "sealing.key"
+    assert (len(key), bytes.fromhex(path.read_text(encoding="ascii"))) == (32, key)
+    assert os.name == "nt" or path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 64, b"0" * 62])
+async def test_a_damaged_sealing_key_is_named(folder: Path, content: bytes) -> None:
+    laid(folder / "sealing.key", content)
+    async with a_store(folder) as store:
+        with pytest.raises(Corrupt, match=r"sealing\.key is damaged"):
+            await store.sealing_key()
 
 
 # ── deleting ──
