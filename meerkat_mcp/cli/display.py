@@ -55,6 +55,14 @@ def heading(text: str) -> None:
         say(text)
 
 
+def say_bytes(line: bytes) -> None:
+    """Write a line of a file to stdout, as it is; on a terminal without what would steer it."""
+    if sys.stdout.isatty():
+        say(line.decode(errors="replace"), end="")
+    else:
+        sys.stdout.buffer.write(line)
+
+
 def say_json(value: Any) -> None:
     """Write one JSON document to stdout, on one line."""
     sys.stdout.write(as_json(value) + "\n")
@@ -126,6 +134,17 @@ def moment(then_ms: int) -> str:
 def took(ms: float) -> str:
     """How long something took."""
     return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+
+
+def size(size_bytes: int) -> str:
+    """How much room something takes."""
+    return (
+        f"{size_bytes} B"
+        if size_bytes < 1024
+        else f"{size_bytes / 1024:.0f} KiB"
+        if size_bytes < 1 << 20
+        else (f"{size_bytes / (1 << 20):.1f} MiB")
+    )
 
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:

@@ -28,6 +28,8 @@ EXIT_CODES: dict[str, int] = {
     "session_busy": 5,
     "idempotency_conflict": 5,
     "generation_conflict": 5,
+    "plan_changed": 5,
+    "realm_conflict": 5,
     "backend_mismatch": 5,
     "permission_denied": 6,
     "limit_exceeded": 7,
@@ -159,7 +161,7 @@ def _tell(error: dict[str, Any], args: Namespace) -> int:
 def _details(error: dict[str, Any]) -> Sequence[str]:
     """What the message leaves out: the sessions a prefix fits, who works on a busy one, which answers are missing."""
     owner = error.get("owner")
-    if not owner:
+    if not owner or "since_ms" not in error:  # the owner of a whole realm is in the message
         wrong = [f"{what}: {', '.join(error[what])}" for what in ("missing", "unknown", "twice") if error.get(what)]
         return wrong or error.get("candidates", ())
     return (f"by {owner['instance_id']} on {owner['host']}, process {owner['pid']}, {display.ago(error['since_ms'])}",)

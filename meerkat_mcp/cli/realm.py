@@ -3,31 +3,39 @@
 import platform
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meerkat_mcp.cli import display, values
-from meerkat_mcp.domain.realm import Manifest
 from meerkat_mcp.domain.version import VERSION
-from meerkat_mcp.realms import realms
+
+if TYPE_CHECKING:
+    from meerkat_mcp.realms.census import Counted
 
 
-def listing(args: Namespace) -> int:
+async def listing(args: Namespace) -> int:
     """All of them; one that cannot be read is listed with why, and hides none of the others."""
+    from meerkat_mcp.realms.census import census
+    from meerkat_mcp.sessions.clock import SystemClock
+
     state_root = values.choice(args).state_root
-    found = list(realms(state_root))
+    found = await census(state_root, SystemClock())
     if args.json:
-        shown = [_row(one) for one in found]
-        display.say_json({"state_root": str(state_root), "realms": shown})
+        display.say_json({"state_root": str(state_root), "realms": [_row(one) for one in found]})
         return 0
     if not found:
         display.note(f"No realms in {state_root}.")
         return 0
     display.table(
-        ("REALM", "BACKEND", "MADE"),
+        ("REALM", "BACKEND", "SESSIONS", "LAST USED", "SIZE", "IN USE"),
         [
-            (one.realm_id, one.backend, display.ago(one.created_ms))
-            if isinstance(one, Manifest)
-            else (one[0], "?", one[1])
+            (
+                one.realm_id,
+                one.manifest.backend if one.manifest else "?",
+                str(one.glance.sessions) if one.glance else "?",
+                "?" if one.used_ms is None else display.ago(one.used_ms),
+                display.size(one.size_bytes),
+                one.trouble or ("yes" if one.glance and one.glance.live else _mark(one)),
+            )
             for one in found
         ],
     )
@@ -97,5 +105,15 @@ def version(args: Namespace) -> int:
     return 0
 
 
-def _row(found: Manifest | tuple[str, str]) -> dict[str, Any]:
-    return found.model_dump() if isinstance(found, Manifest) else {"realm_id": found[0], "error": found[1]}
+def _row(one: "Counted") -> dict[str, Any]:
+    if one.manifest is None:
+        return {"realm_id": one.realm_id, "size_bytes": one.size_bytes, "error": one.trouble}
+    row = {**one.manifest.model_dump(), "size_bytes": one.size_bytes, "used_ms": one.used_ms}
+    if one.glance is None:
+        return row | {"error": one.trouble}
+    return row | {"sessions": one.glance.sessions, "live": list(one.glance.live)}
+
+
+def _mark(one: "Counted") -> str:
+    unfinished = one.manifest and one.manifest.unfinished
+    return {"copy": "a copy that is not whole", "deletion": "is being deleted"}.get(unfinished or "", "no")

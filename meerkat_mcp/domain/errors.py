@@ -16,6 +16,8 @@ MeerkatError                      code                      HTTP  exit
 │   ├── SessionBusy               session_busy               409   5
 │   ├── IdempotencyConflict       idempotency_conflict       409   5
 │   ├── GenerationConflict        generation_conflict        409   5
+│   ├── PlanChanged               plan_changed               409   5
+│   ├── RealmConflict             realm_conflict             409   5
 │   └── BackendMismatch           backend_mismatch           409   5
 ├── PermissionDenied              permission_denied          403   6
 ├── LimitExceeded                 limit_exceeded             429   7
@@ -148,6 +150,18 @@ class GenerationConflict(Conflict):
     """The config moved on since it was read; the facts say `expected` and `current`."""
 
     code = "generation_conflict"
+
+
+class PlanChanged(Conflict):
+    """What a plan would delete is not what it was when it was made; the facts have the plan of now."""
+
+    code = "plan_changed"
+
+
+class RealmConflict(Conflict):
+    """The realm is there already, is in use, is not whole, or something else is in its place: the message says it."""
+
+    code = "realm_conflict"
 
 
 class BackendMismatch(Conflict):

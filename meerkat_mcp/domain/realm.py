@@ -22,13 +22,17 @@ _ELSEWHERE = {
 
 
 class Manifest(Value):
-    """What a realm was born with, for good. `dsn_env` names the variable that says where its database is."""
+    """What a realm was born with, for good. `dsn_env` names the variable that says where its database is.
+
+    While a copy is made or the realm is deleted, `unfinished` says so: nobody opens it then.
+    """
 
     version: int = MANIFEST_VERSION
     realm_id: str
     backend: Backend
     created_ms: int
     dsn_env: str | None = None
+    unfinished: Literal["copy", "deletion"] | None = None
 
 
 class Instance(Value):

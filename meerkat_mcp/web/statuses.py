@@ -19,6 +19,8 @@ HTTP_STATUS: dict[str, int] = {
     "session_busy": 409,
     "idempotency_conflict": 409,
     "generation_conflict": 409,
+    "plan_changed": 409,
+    "realm_conflict": 409,
     "backend_mismatch": 409,
     "limit_exceeded": 429,
     "budget_exhausted": 429,

@@ -87,3 +87,58 @@ def test_an_isolated_run_says_how_to_come_back(meerkat: Commands) -> None:
 def test_a_memory_realm_forgets(meerkat: Commands) -> None:
     assert meerkat("--realm", "brief", "--realm-backend", "memory", "run", "[[say Hi]]").stdout == "Hi\n"
     assert meerkat.json("--realm", "brief", "session", "list") == {"sessions": []}
+
+
+def test_a_file_says_what_holds_on_this_machine(meerkat: Commands) -> None:
+    (meerkat.folder / "mine.toml").write_text("[agent]\nmax_steps = 7\nmodel = 'demo'\n", encoding="utf-8")
+    said = meerkat.json("--config", "mine.toml", "config", "get", "--effective", "--with-generation")
+    assert (said["config"]["agent"]["max_steps"], said["layers"]["agent.max_steps"]) == (7, "file")
+    assert meerkat("config", "patch", "--json", '{"agent": {"max_steps": 3}}').returncode == 0
+    done = meerkat("config", "get", "--effective", "--with-generation", MEERKAT_CONFIG="mine.toml")
+    said = json.loads(done.stdout)
+    assert said["config"]["agent"]["max_steps"] == 3
+    assert said["layers"] == {"agent.max_steps": "realm", "agent.model": "file"}
+    assert said["resolved_paths"]["config_file"].endswith("mine.toml")
+    variables = {row["variable"]: row["in_force"] for row in said["environment"]}
+    assert (variables["MEERKAT_CONFIG"], variables["MEERKAT_REALM"]) == (True, False)
+    assert meerkat.json("--config", "mine.toml", "config", "get") == {"agent": {"max_steps": 3}}
+    assert meerkat.json("--config", "mine.toml", "models")["default_model"] == "demo"
+
+
+def test_a_wrong_file_is_an_error_that_names_its_key(meerkat: Commands) -> None:
+    (meerkat.folder / "mine.toml").write_text("[agent]\nmax_step = 7\n", encoding="utf-8")
+    for command in (("config", "get", "--effective"), ("run", "[[say hi]]"), ("serve",)):
+        done = meerkat("--config", "mine.toml", *command)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "mine.toml" in done.stderr
+        assert "did you mean 'max_steps'?" in done.stderr
+    assert not meerkat.state_root.exists()
+
+
+def test_archived_sessions_are_pruned_by_plan(meerkat: Commands) -> None:
+    for name in ("one", "two"):
+        assert meerkat("run", f"[[say {name}]]", "--title", name).returncode == 0
+        assert meerkat("session", "archive", "last").returncode == 0
+    shown = meerkat("session", "prune", "--archived-before", "0")
+    assert ("one" in shown.stdout, "two" in shown.stdout, shown.returncode) == (True, True, 0)
+    plan = shown.stderr.split("--plan ")[1].strip()
+    assert meerkat.json("session", "prune", "--archived-before", "0")["plan_id"] == plan
+    first = meerkat.json("session", "list", "--archived")["sessions"][0]["session_id"]
+    assert meerkat("session", "restore", first).returncode == 0
+    changed = meerkat("--json", "session", "prune", "--archived-before", "0", "--plan", plan)
+    error = json.loads(changed.stderr)["error"]
+    assert (changed.returncode, error["code"], error["total"]) == (5, "plan_changed", 1)
+    done = meerkat.json("session", "prune", "--archived-before", "0", "--plan", error["plan_id"])
+    assert (done["deleted"], done["total"]) == (True, 1)
+    assert "No such archived sessions" in meerkat("session", "prune", "--archived-before", "0", "--yes").stdout
+    assert [one["session_id"] for one in meerkat.json("session", "list")["sessions"]] == [first]
+
+
+def test_a_realm_is_tidied_when_one_says_so(meerkat: Commands) -> None:
+    meerkat("run", "[[say hi]]")
+    meerkat("session", "archive", "last")
+    meerkat("config", "set", "--json", '{"retention": {"archived_days": 0}}')
+    dry = meerkat("realm", "tidy", "--dry-run")
+    assert dry.stdout == "Would take away: 1 sessions.\n"
+    assert meerkat.json("realm", "tidy")["sessions"] == 1
+    assert meerkat("realm", "tidy").stdout == "Took away: nothing to do.\n"

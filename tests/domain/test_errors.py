@@ -9,7 +9,8 @@ from meerkat_mcp.domain.errors import Internal, MeerkatError, SessionBusy, Sessi
 
 DESIGNED = {
     *("invalid_request", "session_not_found", "session_ambiguous", "session_archived", "session_busy"),
-    *("not_waiting", "tool_results_mismatch", "idempotency_conflict", "generation_conflict", "backend_mismatch"),
+    *("not_waiting", "tool_results_mismatch", "idempotency_conflict", "generation_conflict", "plan_changed"),
+    *("realm_conflict", "backend_mismatch"),
     *("realm_not_found", "stream_not_found", "model_unknown", "provider_unauthenticated", "provider_unavailable"),
     *("provider_rejected", "budget_exhausted", "permission_denied", "limit_exceeded", "schema_invalid"),
     *("tool_server_unavailable", "store_unavailable", "corrupt", "internal"),
