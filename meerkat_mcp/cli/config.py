@@ -4,9 +4,10 @@ from argparse import Namespace
 from typing import Any
 
 from meerkat_mcp.cli import display, values
-from meerkat_mcp.domain.config import Config, Versioned
+from meerkat_mcp.domain.config import Config, parse
 from meerkat_mcp.domain.errors import InvalidRequest, RealmNotFound
-from meerkat_mcp.realms import MANIFEST_NAME, Realm, open_realm
+from meerkat_mcp.domain.layers import origins
+from meerkat_mcp.realms import MANIFEST_NAME, Realm, open_realm, read_config, surroundings
 
 
 async def get(args: Namespace) -> int:
@@ -14,15 +15,22 @@ async def get(args: Namespace) -> int:
     chosen = values.choice(args)
     try:
         async with values.realm_to_look_at(args) as realm:
-            current, where = await realm.store.config(), _where(realm)
+            current = await realm.store.config()
+            document, where = current.document, {"generation": current.generation, **_where(realm)}
+            if args.effective:
+                effective = await realm.sessions.configuration.current()
+                document = effective.config.model_dump(mode="json")
+                told = {"layers": effective.origins, "environment": await surroundings(realm, effective.config)}
+                where |= {"generation": effective.generation, **told}
     except RealmNotFound:
         if not values.unnamed(args, chosen.realm_id):
             raise
-        current = Versioned(generation=0, document={})
+        file = read_config(chosen.config_file)
+        document = parse(file).model_dump(mode="json") if args.effective else {}
         paths = {"realm": str(chosen.folder), "manifest": str(chosen.folder / MANIFEST_NAME)}
-        where = {"realm_id": chosen.realm_id, "resolved_paths": paths}
-    document = current.config.model_dump(mode="json") if args.effective else current.document
-    shown = {"config": document, "generation": current.generation, **where} if args.with_generation else document
+        where = {"generation": 0, "realm_id": chosen.realm_id, "resolved_paths": paths}
+        where |= {"layers": origins(file, {})} if args.effective else {}
+    shown = {"config": document, **where} if args.with_generation else document
     display.say(display.as_json(shown, indent=None if _as_json(args) else 2))
     return 0
 

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from meerkat_mcp.cli import display, values
-from meerkat_mcp.domain.config import Config
+from meerkat_mcp.domain.config import Config, parse
 from meerkat_mcp.domain.errors import RealmNotFound
 from meerkat_mcp.providers.base import Model
-from meerkat_mcp.realms import open_providers
+from meerkat_mcp.realms import open_providers, read_config
 from meerkat_mcp.sessions.providers import Choice, Providers
 
 _MILLION, _THOUSAND = 1_000_000, 1000
@@ -43,10 +43,12 @@ async def _providers(args: Namespace) -> AsyncGenerator[tuple[Providers, Config]
         async with values.realm_to_look_at(args) as realm:
             yield realm.providers, await realm.sessions.config()
     except RealmNotFound:
-        if not values.unnamed(args, values.choice(args).realm_id):
+        chosen = values.choice(args)
+        if not values.unnamed(args, chosen.realm_id):
             raise
+        config = parse(read_config(chosen.config_file))
         async with open_providers() as providers:
-            yield providers, Config()
+            yield providers, config
 
 
 def _tell_models(found: Sequence[Model], default: tuple[str, str]) -> None:

@@ -116,6 +116,7 @@ def choice(args: Namespace, reference: str | None = None) -> "RealmChoice":
         state_root=args.state_root,
         workspace=args.context_root or ("." if realm_id else here()),
         permission_ceiling=args.permission_ceiling,
+        config_file=args.config,
     )
 
 
@@ -153,6 +154,7 @@ def same_place(args: Namespace, realm: "Realm") -> str:
         ("--realm", None if unnamed(args, realm.id) else realm.id),
         ("--state-root", args.state_root),
         ("--context-root", args.context_root),
+        ("--config", args.config),
     ]
     return "".join(f" {flag} {_quoted(str(value))}" for flag, value in named if value is not None)
 

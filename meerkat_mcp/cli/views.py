@@ -13,6 +13,7 @@ from meerkat_mcp.domain.messages import (
 )
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import Placed, TurnOutcome
+from meerkat_mcp.sessions.excerpts import Excerpt
 
 _TURN = {
     "turn_id",
@@ -35,7 +36,7 @@ def reference(realm_id: str, session_id: str) -> str:
     return f"{realm_id}:{session_id}"
 
 
-def session_view(session: Session) -> dict[str, Any]:
+def session_view(session: Session, matched: Excerpt | None = None) -> dict[str, Any]:
     """A session as a list shows it. Times are milliseconds since the Unix epoch."""
     return {
         "session_id": session.id,
@@ -50,6 +51,7 @@ def session_view(session: Session) -> dict[str, Any]:
         "updated_ms": session.updated_ms,
         **({"forked_from": session.forked_from.model_dump()} if session.forked_from else {}),
         "last_seq": session.seq,
+        **({"matched": matched.model_dump()} if matched is not None else {}),
     }
 
 

@@ -52,7 +52,9 @@ class LimitsConfig(Value):
         default=200_000, ge=100, le=TOOL_RESULT_CHARS_MAX, description="Longest tool result."
     )
     delta_interval_ms: int = Field(default=50, ge=1, le=1000, description="How often text in the making is written.")
-    stream_idle_s: float = Field(default=86_400, ge=60, le=31_536_000, description="Life of an idle event stream.")
+    stream_idle_s: float = Field(
+        default=86_400, ge=60, le=31_536_000, description="Then an idle event stream is closed."
+    )
 
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -133,6 +135,26 @@ class PermissionsConfig(Value):
     caller_may_approve: bool = Field(default=False, description="The calling model may answer pending approvals.")
 
 
+class RetentionConfig(Value):
+    """What is taken away by itself, and when. Unless it is told to, that is no session and nothing that was said."""
+
+    archived_days: float | None = Field(
+        default=None, ge=0, le=36_500, description="Archived sessions are deleted after so long without activity."
+    )
+    delta_days: float = Field(
+        default=7.0,
+        ge=0,
+        le=36_500,
+        description="Pieces of texts that never were completed stay so long after their turn.",
+    )
+    max_event_bytes: int | None = Field(
+        default=None, ge=10_000, description="Where a log has more, what a compaction replaced loses its long texts."
+    )
+    idempotency_key_days: float = Field(
+        default=30.0, ge=1, le=36_500, description="How long an idempotency_key finds its first call."
+    )
+
+
 class Config(Value):
     """The whole document. Absent keys have their defaults."""
 
@@ -145,6 +167,7 @@ class Config(Value):
     mcp_servers: dict[ServerName, ToolServer] = Field(default_factory=dict, max_length=SERVERS_MAX)
     compaction: CompactionConfig = CompactionConfig()
     retry: RetryConfig = RetryConfig()
+    retention: RetentionConfig = RetentionConfig()
 
     @field_validator("self_hosted")
     @classmethod

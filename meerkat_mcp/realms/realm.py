@@ -10,6 +10,7 @@ from meerkat_mcp.domain.events import Owner
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.realm import Manifest
 from meerkat_mcp.providers.wire import Http
+from meerkat_mcp.realms.choice import RealmChoice
 from meerkat_mcp.realms.manifest import MANIFEST_NAME
 from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.sessions.providers import Providers
@@ -26,6 +27,7 @@ from meerkat_mcp.tools.deferred import DeferredToolServers
 class Realm:
     """An open realm: the doors to everything one can do in it."""
 
+    choice: RealmChoice
     manifest: Manifest
     folder: Path
     owner: Owner
@@ -48,6 +50,11 @@ class Realm:
         return self.manifest.realm_id
 
     @property
+    def exclusive(self) -> bool:
+        """Whether one process alone can have it."""
+        return self.manifest.backend in ("jsonl", "memory")
+
+    @property
     def mechanisms(self) -> dict[str, str]:
         """How the backend does what differs between machines: its library, its doorbell."""
         return dict(self.store.mechanisms)
@@ -55,7 +62,9 @@ class Realm:
     @property
     def paths(self) -> dict[str, str]:
         """Where things lie; shown only when the operator allows it."""
-        return {"realm": str(self.folder), "manifest": str(self.folder / MANIFEST_NAME)}
+        file = self.choice.config_file
+        config = {} if file is None else {"config_file": str(file)}
+        return {"realm": str(self.folder), "manifest": str(self.folder / MANIFEST_NAME), **config}
 
     async def set_config(self, document: JsonObject, *, expected_generation: int | None = None) -> Versioned:
         """Replace the config. Raises InvalidRequest, LimitExceeded, GenerationConflict."""
@@ -72,7 +81,8 @@ class Realm:
         *,
         allow: Callable[[configs.Config, configs.Config], None] | None = None,
     ) -> Versioned:
-        """Put what `make` makes of the document in its place; `allow` may refuse the change from one config to another.
+        """Put what `make` makes of the document in its place; `allow` may refuse the change from one config to another,
+        each as it holds here, over this server's file.
 
         Without an expected generation it is made anew when somebody else was first.
 
@@ -84,9 +94,9 @@ class Realm:
             expected = current.generation if expected_generation is None else expected_generation
             current.changed({}, expected)
             document = make(current.document)
-            config = configs.parse(document)
+            config = await self.sessions.configuration.shared(current, document)
             if allow is not None:
-                allow(current.config, config)
+                allow(await self.sessions.configuration.shared(current), config)
             try:
                 return await self.store.put_config(document, expected=expected)
             except configs.GenerationConflict:

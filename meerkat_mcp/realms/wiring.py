@@ -4,6 +4,7 @@ So listing sessions never loads a provider.
 """
 
 import os
+from collections.abc import Mapping
 
 from meerkat_mcp.domain.errors import StoreUnavailable
 from meerkat_mcp.domain.realm import Manifest
@@ -21,6 +22,16 @@ def environment(name: str) -> str | None:
     """A variable of the environment. A host that fills nothing in for `${NAME}` in its config hands on just that."""
     value = os.environ.get(name)
     return None if value is not None and value.startswith("${") else value
+
+
+def adopt_environment(variables: Mapping[str, str]) -> None:
+    """Take over the variables of whoever wants to be served: those that are new here, or have another value.
+
+    A variable that is missing there stays as it is. What was opened with an old value (a store) goes on with it.
+    """
+    for name, value in variables.items():
+        if name and "=" not in name and "\0" not in name + value and os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def tool_servers() -> RunningToolServers:

@@ -210,7 +210,7 @@ class SessionsInput(Input):
     labels: Labels | None = Field(default=None, max_length=LABELS_MAX)
     state: Literal["idle", "running", "waiting"] | None = None
     archived: bool | None = Field(default=None, description="true: only archived; left out: none of them.")
-    query: str = Field(default="", max_length=200, description="Part of id, title or a label.")
+    query: str = Field(default="", max_length=200, description="Words in title, labels, messages; or an id's start.")
 
 
 class ReadInput(Input):
@@ -284,7 +284,7 @@ class ConfigInput(Input):
     config: JsonObject | None = Field(default=None, description="For set: the whole document.")
     patch: JsonObject | None = Field(default=None, description="For patch: an RFC 7396 merge patch.")
     expected_generation: int | None = Field(default=None, ge=0)
-    effective: bool = Field(default=False, description="With the defaults of absent keys.")
+    effective: bool = Field(default=False, description="As it holds here, and where from.")
     session_id: str | None = Field(default=None, min_length=1, max_length=200, description="That session's settings.")
 
 

@@ -9,16 +9,17 @@ from mcp.server.mcpserver import Context
 from mcp.types import ToolAnnotations
 from pydantic import ValidationError
 
-from meerkat_mcp.domain.config import Config, Versioned, explain, merge
+from meerkat_mcp.domain.config import Config, explain, merge
 from meerkat_mcp.domain.errors import GenerationConflict, InvalidRequest, MeerkatError
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.domain.version import VERSION
-from meerkat_mcp.realms import Realm
+from meerkat_mcp.realms import Realm, surroundings
 from meerkat_mcp.server import inputs as i
-from meerkat_mcp.server import results as r
+from meerkat_mcp.server import realm_results as r
 from meerkat_mcp.server.callers import Caller, caller
 from meerkat_mcp.server.scopes import TOOL_SCOPES
+from meerkat_mcp.server.sockets import Asked
 from meerkat_mcp.server.stdio import transport_name
 from meerkat_mcp.server.surface import SurfaceTool, tool
 from meerkat_mcp.server.trust import Trust
@@ -65,7 +66,7 @@ class RealmTools:
                 )
         if given.action != "get":
             self._config_changed()
-        return self._shown(current, given.effective)
+        return await self._effective() if given.effective else self._result(current.document, current.generation)
 
     async def meerkat_capabilities(self, given: i.CapabilitiesInput, context: Context[Any, Any]) -> r.Capabilities:
         """This server's realm, backend, limits, providers and versions."""
@@ -99,7 +100,7 @@ class RealmTools:
             },
             limits=config.limits.model_dump(mode="json"),
             running_turns=realm.turns.running,
-            transport="http" if hasattr(context.request_context.request, "scope") else transport_name(),
+            transport=_transport(context.request_context.request),
             warnings=list(realm.warnings),
         )
 
@@ -154,9 +155,20 @@ class RealmTools:
         shown = session.settings.model_dump(mode="json", exclude_none=True)
         return self._result(shown, session.seq, session_id=session_id)
 
-    def _shown(self, current: Versioned, effective: bool) -> r.ConfigResult:
-        document: JsonObject = current.config.model_dump(mode="json") if effective else current.document
-        return self._result(document, current.generation)
+    async def _effective(self) -> r.ConfigResult:
+        """What holds here, and why."""
+        configuration = self._realm.sessions.configuration
+        effective = await configuration.current()
+        found = self._result(effective.config.model_dump(mode="json"), effective.generation)
+        found.layers = dict(effective.origins)
+        found.process = r.ConfigProcess(
+            permission_ceiling=configuration.ceiling,
+            trust_caller=self._trust.caller,
+            config_file=configuration.has_file,
+        )
+        variables = await surroundings(self._realm, effective.config)
+        found.environment = [r.ConfigVariable.model_validate(variable) for variable in variables]
+        return found
 
     def _result(self, document: JsonObject, generation: int, *, session_id: str | None = None) -> r.ConfigResult:
         return r.ConfigResult(
@@ -181,3 +193,9 @@ def _check_fields(given: i.ConfigInput) -> None:
         raise InvalidRequest("action=get takes no expected_generation.", hint="It returns the generation.")
     if given.effective and given.session_id is not None:
         raise InvalidRequest("effective is for the realm's config.", hint="Leave it out with session_id.")
+
+
+def _transport(request: Any) -> str:
+    if isinstance(request, Asked):
+        return request.transport
+    return "http" if hasattr(request, "scope") else transport_name()

@@ -1,38 +1,17 @@
 """What the MCP tools give back: models for `structuredContent`, complete by themselves and small."""
 
 import json
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from meerkat_mcp.domain.events import Fork
-from meerkat_mcp.domain.messages import (
-    AssistantMessage,
-    JsonObject,
-    Reasoning,
-    ToolCall,
-    ToolMessage,
-    ToolResult,
-    Usage,
-    UserMessage,
-)
-from meerkat_mcp.domain.session import Session, State, TurnStatus
-from meerkat_mcp.domain.transcript import Placed, TurnOutcome
-from meerkat_mcp.providers.base import Model
-
-
-class PendingCall(BaseModel):
-    """A tool call that the caller has to answer."""
-
-    tool_use_id: str
-    tool_name: str
-    args: JsonObject
-
-    @classmethod
-    def of(cls, call: ToolCall) -> "PendingCall":
-        """The call, without what only the log needs."""
-        return cls(tool_use_id=call.tool_use_id, tool_name=call.tool_name, args=call.args)
+from meerkat_mcp.domain.messages import JsonObject, Usage
+from meerkat_mcp.domain.session import Session, State
+from meerkat_mcp.domain.transcript import TurnOutcome
+from meerkat_mcp.domain.turn import TurnStatus
+from meerkat_mcp.server.message_views import MessageView, PendingCall
+from meerkat_mcp.sessions.excerpts import Excerpt
 
 
 class TextCut(BaseModel):
@@ -68,7 +47,7 @@ class TurnResult(BaseModel):
 
 class SessionView(BaseModel):
     """A session in a list. `opening` is how a session without a title begins. `messages` counts prompts and replies;
-    times are milliseconds since the Unix epoch.
+    times are milliseconds since the Unix epoch. `matched` is where a query found it, if only in a message.
     """
 
     session_id: str
@@ -85,6 +64,7 @@ class SessionView(BaseModel):
     updated_ms: int
     forked_from: Fork | None = None
     last_seq: int
+    matched: Excerpt | None = None
 
 
 class SessionList(BaseModel):
@@ -101,20 +81,6 @@ class ReadResult(BaseModel):
     session: SessionView
     turn: TurnResult | None = None
     queued_turns: list[str] | None = None
-
-
-class MessageView(BaseModel):
-    """A message. `seq` is the event that completed it: a place to fork at, or to read events after."""
-
-    role: Literal["user", "assistant", "tool"]
-    seq: int
-    turn_id: str | None = None
-    timestamp_ms: int
-    text: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[PendingCall] | None = None
-    tool_results: list[JsonObject] | None = None
-    cut: bool | None = None
 
 
 class HistoryResult(BaseModel):
@@ -164,75 +130,15 @@ class CompactResult(BaseModel):
 
 
 class DeleteResult(BaseModel):
-    """What was deleted, or with `deleted` false would be: confirm with `confirm`."""
+    """What was deleted, or with `deleted` false would be: do it with `confirm`. For `older_than` that is the `plan_id`,
+    which stands for exactly these sessions.
+    """
 
     deleted: bool
     session_ids: list[str]
     total: int
+    plan_id: str | None = None
     confirm: str | None = None
-
-
-class ConfigResult(BaseModel):
-    """The realm's config; or a session's settings, whose generation is its last event."""
-
-    config: JsonObject
-    generation: int
-    realm_id: str
-    instance_id: str
-    backend: str
-    session_id: str | None = None
-    resolved_paths: dict[str, str] | None = None
-
-
-class Capabilities(BaseModel):
-    """What this server is and may do."""
-
-    realm_id: str
-    instance_id: str
-    backend: str
-    version: str
-    versions: dict[str, str]
-    default_model: str
-    default_provider: str
-    default_reason: str
-    providers: list[JsonObject]
-    tool_servers: list[str]
-    permissions: JsonObject
-    caller: JsonObject
-    limits: JsonObject
-    running_turns: int
-    transport: str
-    warnings: list[str]
-
-
-class CatalogModel(BaseModel):
-    """A model. Prices are US dollars for a million tokens; what is absent is not known."""
-
-    model: str
-    provider: str
-    server: str | None = None
-    default: bool | None = None
-    context_tokens: int | None = None
-    output_tokens_max: int | None = None
-    input_usd: float | None = None
-    output_usd: float | None = None
-    cache_read_usd: float | None = None
-    cache_write_usd: float | None = None
-    abilities: list[str]
-
-    @classmethod
-    def of(cls, model: Model, *, default: bool) -> "CatalogModel":
-        """The model, marked when a session gets it that does not choose."""
-        return cls(**model.model_dump(exclude={"abilities"}), abilities=list(model.abilities), default=default or None)
-
-
-class CatalogResult(BaseModel):
-    """The models, and which one a session gets that does not choose."""
-
-    models: list[CatalogModel]
-    default_model: str
-    default_provider: str
-    default_reason: str
 
 
 class StreamOpened(BaseModel):
@@ -322,7 +228,7 @@ def event_view(event: JsonObject) -> JsonObject:
     return event | {"images": pictures}
 
 
-def session_view(session: Session) -> SessionView:
+def session_view(session: Session, matched: Excerpt | None = None) -> SessionView:
     """A session as a list shows it."""
     return SessionView(
         session_id=session.id,
@@ -339,39 +245,5 @@ def session_view(session: Session) -> SessionView:
         updated_ms=session.updated_ms,
         forked_from=session.forked_from,
         last_seq=session.seq,
+        matched=matched,
     )
-
-
-def message_views(placed: Sequence[Placed], max_chars: int) -> list[MessageView]:
-    """Messages that share `max_chars` evenly; what is longer is cut and says so."""
-    share = max(100, max_chars // max(1, len(placed)))
-    return [_message_view(one, share) for one in placed]
-
-
-def _message_view(placed: Placed, share: int) -> MessageView:
-    view = MessageView(
-        role=placed.message.role, seq=placed.seq, turn_id=placed.turn_id, timestamp_ms=placed.timestamp_ms
-    )
-    match placed.message:
-        case UserMessage(text=text):
-            view.text = text
-        case AssistantMessage() as said_by_model:
-            view.text = said_by_model.text or None
-            reasoning = "".join(block.text for block in said_by_model.blocks if isinstance(block, Reasoning))
-            view.reasoning = reasoning or None
-            view.tool_calls = [PendingCall.of(call) for call in said_by_model.tool_calls] or None
-        case ToolMessage(results=results):
-            view.tool_results = [_shown(result, share) for result in results]
-            view.cut = any(len(result.content) > share for result in results) or None
-    for name in ("text", "reasoning"):
-        said: str | None = getattr(view, name)
-        if said is not None and len(said) > share:
-            setattr(view, name, said[:share])
-            view.cut = True
-    return view
-
-
-def _shown(result: ToolResult, share: int) -> JsonObject:
-    """A tool's result without the bytes of its images."""
-    shown = result.model_dump(exclude={"images"}) | {"content": result.content[:share]}
-    return shown | ({"images": [image.mime_type for image in result.images]} if result.images else {})

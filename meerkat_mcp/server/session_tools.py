@@ -1,8 +1,6 @@
 """The tools that work with sessions: run, resume, list, read, interrupt, archive, fork, compact, delete."""
 
-import hashlib
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -10,6 +8,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import ToolAnnotations
 
 from meerkat_mcp.domain.errors import InvalidRequest
+from meerkat_mcp.domain.plans import SHOWN_MAX, Plan
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.realms import Realm
@@ -19,6 +18,8 @@ from meerkat_mcp.server.approving import answered, ask, can_ask, decide
 from meerkat_mcp.server.apps import SHOWN_BY
 from meerkat_mcp.server.callers import caller
 from meerkat_mcp.server.following import follow, stop_if_asked
+from meerkat_mcp.server.message_views import message_views
+from meerkat_mcp.server.sockets import left_behind
 from meerkat_mcp.server.surface import Rejected, SurfaceTool, tool
 from meerkat_mcp.server.trust import Trust
 from meerkat_mcp.sessions.claims import Started
@@ -70,7 +71,7 @@ class SessionTools:
 
     async def meerkat_sessions(self, given: i.SessionsInput, context: Context[Any, Any]) -> r.SessionList:
         """List sessions, latest activity first."""
-        states = {"idle": ("idle",), "running": ("running", "stopping"), "waiting": ("waiting",), None: ()}
+        states = {"idle": ("idle",), "running": ("running", "stopping", "suspended"), "waiting": ("waiting",), None: ()}
         selection = Selection(
             labels=given.labels or {},
             states=states[given.state],  # pyright: ignore[reportArgumentType]  (the keys are the input's literals)
@@ -79,8 +80,10 @@ class SessionTools:
             principal=caller(context).sees,
         )
         listing = await self._realm.reading.list(selection, cursor=given.cursor, offset=given.offset, limit=given.limit)
+        matched = await self._realm.reading.matched(listing.sessions, given.query)
         return r.SessionList(
-            sessions=[r.session_view(session) for session in listing.sessions], next_cursor=listing.next_cursor
+            sessions=[r.session_view(session, matched.get(session.id)) for session in listing.sessions],
+            next_cursor=listing.next_cursor,
         )
 
     async def meerkat_read(self, given: i.ReadInput, context: Context[Any, Any]) -> r.ReadResult:
@@ -104,7 +107,7 @@ class SessionTools:
         history = await self._realm.reading.history(session_id, offset=given.offset, limit=given.limit)
         return r.HistoryResult(
             session_id=session_id,
-            messages=r.message_views(history.messages, given.max_chars),
+            messages=message_views(history.messages, given.max_chars),
             offset=history.offset,
             total=history.total,
             has_more=history.offset + len(history.messages) < history.total,
@@ -171,24 +174,33 @@ class SessionTools:
             raise InvalidRequest("Give either session_id or older_than.")
         if given.session_id is not None:
             session_id = await self._session(given.session_id, context, exact=True)
-            doomed: Sequence[Session] = [await self._realm.sessions.settled(session_id)]
-            plan_id = session_id
-        else:
-            before_ms = self._before_ms(given.older_than or "")
-            doomed = await self._realm.shelf.archived_before(before_ms, principal=caller(context).sees)
-            named = "\n".join(sorted(f"{session.id}:{session.seq}" for session in doomed))
-            plan_id = f"plan-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
-        ids = [session.id for session in doomed]
-        if given.confirm is not None and given.confirm != plan_id:
+            await self._realm.sessions.settled(session_id)
+            return await self._delete_one(session_id, given.confirm)
+        before_ms = self._before_ms(given.older_than or "")
+        doomed = await self._realm.shelf.archived_before(before_ms, principal=caller(context).sees)
+        plan = Plan(realm_id=self._realm.id, session_ids=tuple(session.id for session in doomed))
+        if given.confirm is not None:
+            plan.check(given.confirm)
+            await self._realm.shelf.delete(*plan.session_ids, archived_only=True)
+        return r.DeleteResult(
+            deleted=given.confirm is not None,
+            session_ids=list(plan.session_ids[:SHOWN_MAX]),
+            total=len(plan.session_ids),
+            plan_id=plan.plan_id,
+            confirm=plan.plan_id if given.confirm is None else None,
+        )
+
+    async def _delete_one(self, session_id: str, confirm: str | None) -> r.DeleteResult:
+        if confirm not in (None, session_id):
             raise InvalidRequest(
                 "confirm is not what is about to be deleted.",
                 hint="Call without confirm first, look, and send the confirm that it returns.",
-                confirm=plan_id,
+                confirm=session_id,
             )
-        if given.confirm is not None:
-            await self._realm.shelf.delete(*ids)
-        done = given.confirm is not None
-        return r.DeleteResult(deleted=done, session_ids=ids[:100], total=len(ids), confirm=None if done else plan_id)
+        if confirm is not None:
+            await self._realm.shelf.delete(session_id)
+        done = confirm is not None
+        return r.DeleteResult(deleted=done, session_ids=[session_id], total=1, confirm=None if done else session_id)
 
     # ── starting ──
 
@@ -276,7 +288,8 @@ class SessionTools:
             while await self._allowed(session_id, turn_id, context):
                 await follow(self._realm, context, session_id, turn_id, seconds=seconds, stream=stream)
         except anyio.get_cancelled_exc_class():
-            await stop_if_asked(self._realm, session_id, turn_id, on_cancel, by=caller(context).principal)
+            if not left_behind(context):
+                await stop_if_asked(self._realm, session_id, turn_id, on_cancel, by=caller(context).principal)
             raise
         return await self.turn_result(session_id, turn_id, max_chars)
 

@@ -1,8 +1,8 @@
 """What a calling model may not do by itself: start programs, point our keys elsewhere, allow what needs a person.
 
 A model can be talked into anything by what it reads. So the keys of the config that decide where secrets go, which
-programs run and what needs a yes are a person's, on the command line; and a call may name the realm's tool servers, not
-bring its own. An operator who trusts the caller that far starts the server with `--trust-caller`.
+programs run, what needs a yes and what is deleted are a person's, on the command line; and a call may name the realm's
+tool servers, not bring its own. An operator who trusts the caller that far starts the server with `--trust-caller`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from meerkat_mcp.domain.servers import ToolServer
 from meerkat_mcp.domain.settings import PermissionMode, strictest
 from meerkat_mcp.sessions.decisions import Approval
 
-PROTECTED = ("permissions", "providers", "self_hosted", "mcp_servers")
+PROTECTED = ("permissions", "providers", "self_hosted", "mcp_servers", "retention")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Trust:
         if touched and not self.caller:
             raise PermissionDenied(
                 f"The config's {', '.join(touched)} can be changed by a person only: they decide where keys are sent, "
-                "which programs are started, what needs a yes.",
+                "which programs are started, what needs a yes, what is deleted.",
                 hint="Ask the user to change it with `meerkat-mcp config patch`, or to start this server with "
                 "--trust-caller.",
                 keys=touched,

@@ -1,12 +1,16 @@
 """What is refused before anything begins: too long, no schema, a secret, more than is allowed here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from pydantic import TypeAdapter, ValidationError
 
 from meerkat_mcp.domain.config import Config, refuse_secrets
-from meerkat_mcp.domain.errors import LimitExceeded, PermissionDenied
+from meerkat_mcp.domain.errors import InvalidRequest, LimitExceeded, PermissionDenied
 from meerkat_mcp.domain.messages import ToolResult
-from meerkat_mcp.domain.settings import PermissionMode, Settings, strictest
+from meerkat_mcp.domain.settings import LABELS_MAX, TITLE_CHARS_MAX, Labels, PermissionMode, Settings, strictest
 from meerkat_mcp.sessions.output import check_schema
+
+_labels = TypeAdapter(Labels)
 
 
 def check(prompt: str, settings: Settings, mode: PermissionMode | None, config: Config) -> None:
@@ -45,3 +49,20 @@ def check_results(results: Sequence[ToolResult], most: int) -> None:
                 limit="limits.max_tool_result_chars",
                 maximum=most,
             )
+
+
+def check_title(title: str) -> None:
+    """Refuse a title that is too long. Raises InvalidRequest."""
+    if len(title) > TITLE_CHARS_MAX:
+        raise InvalidRequest(f"The title has {len(title)} characters; {TITLE_CHARS_MAX} is the most.")
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse labels that are too many or too long. Raises InvalidRequest."""
+    if len(labels) > LABELS_MAX:
+        raise InvalidRequest(f"A session has at most {LABELS_MAX} labels; these are {len(labels)}.")
+    try:
+        _labels.validate_python(dict(labels))
+    except ValidationError as exc:
+        error = exc.errors(include_url=False, include_input=False)[0]
+        raise InvalidRequest(f"A label is not as it should be: {error['msg']}.") from None

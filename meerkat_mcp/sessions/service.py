@@ -12,22 +12,20 @@ import anyio
 
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.config import Config
-from meerkat_mcp.domain.errors import (
-    InvalidRequest,
-    LimitExceeded,
-    MeerkatError,
-)
+from meerkat_mcp.domain.errors import InvalidRequest, LimitExceeded
 from meerkat_mcp.domain.messages import ToolResult
 from meerkat_mcp.domain.session import Session
-from meerkat_mcp.domain.settings import PermissionMode, Settings, strictest
+from meerkat_mcp.domain.settings import PermissionMode, Settings
 from meerkat_mcp.domain.transcript import TurnOutcome, outcome
 from meerkat_mcp.sessions.checks import check, check_results
 from meerkat_mcp.sessions.claims import Started, brought_before, digest, earlier, key_of, same
 from meerkat_mcp.sessions.compaction import replaceable
+from meerkat_mcp.sessions.configuration import ConfigSource, Configuration
 from meerkat_mcp.sessions.decisions import Approval, IfBusy, answers, changed, next_turn
 from meerkat_mcp.sessions.journal import Decision, Journal
 from meerkat_mcp.sessions.plan import Plan, check_budget, plan
 from meerkat_mcp.sessions.providers import Providers
+from meerkat_mcp.sessions.succession import Succession
 from meerkat_mcp.sessions.turns import Place, Turns
 from meerkat_mcp.stores.base import Claim, KeyTaken
 
@@ -48,21 +46,22 @@ class Sessions:
     """The verbs. Every method raises SessionNotFound and StoreUnavailable beside what it names."""
 
     def __init__(
-        self, journal: Journal, turns: Turns, providers: Providers, ceiling: PermissionMode | None = None
+        self,
+        journal: Journal,
+        turns: Turns,
+        providers: Providers,
+        ceiling: PermissionMode | None = None,
+        source: ConfigSource | None = None,
     ) -> None:
         self.journal = journal
         self.turns = turns
         self.providers = providers
-        self._ceiling: PermissionMode = ceiling or "auto"
+        self.succession = Succession(journal, turns, self.config, self._plan)
+        self.configuration = Configuration(journal.store, ceiling=ceiling, source=source)
 
     async def config(self) -> Config:
-        """The realm's config, as it is now, under this process's own ceiling for permission modes."""
-        config = (await self.journal.store.config()).config
-        ceiling = strictest(self._ceiling, config.permissions.ceiling)
-        if ceiling == config.permissions.ceiling:
-            return config
-        permissions = config.permissions.model_copy(update={"ceiling": ceiling})
-        return config.model_copy(update={"permissions": permissions})
+        """The config as it holds now: the realm's, over this server's file, under its own permission ceiling."""
+        return (await self.configuration.current()).config
 
     async def run(
         self,
@@ -101,7 +100,7 @@ class Sessions:
             except BaseException:
                 place.free()
                 raise
-            self.turns.start(session, planned, place, then=self._go_on)
+            await self.turns.start(session, planned, place, then=self.succession.go_on)
         return Started(session_id, turn_id)
 
     async def resume(
@@ -205,9 +204,9 @@ class Sessions:
                 return [e.PromptDropped(turn_id=expected_turn_id)]
             if turn is None or (expected_turn_id or turn.turn_id) != turn.turn_id:
                 return ()
-            if current.state in ("running", "stopping", "waiting"):
+            if current.state in ("running", "stopping", "waiting", "suspended"):
                 found = turn.turn_id
-            if current.state == "waiting":
+            if current.state in ("waiting", "suspended"):
                 return [e.TurnInterrupted(turn_id=turn.turn_id, reason=reason)]
             return [e.InterruptRequested(turn_id=turn.turn_id, reason=reason)] if current.state == "running" else ()
 
@@ -242,21 +241,8 @@ class Sessions:
         return outcome(turn_id, [recorded.event async for recorded in log])
 
     async def settled(self, session_id: str) -> Session:
-        """The session as it is, after what a dead process left behind was brought to an end."""
-        session = await self.turns.settle(await self.journal.load(session_id))
-        if session.state == "idle" and session.queue and self.turns.accepting:
-            config = await self.config()
-            try:
-                place = await self.turns.reserve(config.limits.max_concurrent_turns)
-            except LimitExceeded:
-                return session
-            try:
-                await self._go_on(session_id, place)
-            except BaseException:
-                place.free()
-                raise
-            session = await self.journal.load(session_id)
-        return session
+        """The session as it is, after what a dead process left was ended and what waits was begun, if it can be."""
+        return await self.succession.settled(session_id)
 
     # ── admission ──
 
@@ -265,7 +251,10 @@ class Sessions:
     ) -> tuple[Config, Plan]:
         config = await self.config()
         check(prompt, settings, mode, config)
-        return config, plan(settings, config, self.providers)
+        return config, self._plan(settings, config)
+
+    def _plan(self, settings: Settings, config: Config) -> Plan:
+        return plan(settings, config, self.providers)
 
     async def _admit(
         self,
@@ -288,11 +277,11 @@ class Sessions:
         with anyio.CancelScope(shield=True):
             try:
                 session = await self.journal.record(session_id, admit, claim=claim, by=by)
-                planned = plan(session.settings, config, self.providers)
+                planned = self._plan(session.settings, config)
                 ours = session.active and session.turn is not None and session.turn.turn_id == turn_id
                 if ours and place is not None:
-                    self.turns.start(session, planned, place, then=self._go_on)
-                    place = None
+                    given, place = place, None
+                    await self.turns.start(session, planned, given, then=self.succession.go_on)
             except KeyTaken as exc:
                 assert claim is not None, "only a claim's key can be taken"
                 return same(exc.claim, claim.digest)
@@ -306,38 +295,6 @@ class Sessions:
             return await self.turns.reserve(config.limits.max_concurrent_turns), None
         except LimitExceeded as full:
             return None, full
-
-    async def _go_on(self, session_id: str, place: Place) -> None:
-        """Begin the next queued prompt in the place of the turn that ended."""
-        session = await self.journal.load(session_id)
-        if session.state != "idle" or not session.queue or not self.turns.accepting:
-            return place.free()
-        queued = session.queue[0]
-        (recorded,) = await self.journal.store.read(session_id, after=queued.seq - 1, limit=1)
-        event = recorded.event
-        assert isinstance(event, e.PromptQueued), "the session says where its queued prompt is"
-
-        config = await self.config()
-        planned: Plan | None = None
-
-        def decide(current: Session) -> Sequence[e.Event]:
-            nonlocal planned
-            planned = None
-            if current.state != "idle" or queued not in current.queue:
-                return ()
-            turn_id, owner = queued.turn_id, self.turns.owner
-            started = e.TurnStarted(turn_id=turn_id, prompt=event.prompt, owner=owner, principal=event.principal)
-            try:
-                planned = plan(current.settings, config, self.providers)
-            except MeerkatError as exc:  # the config changed since it was queued
-                return [started, e.TurnFailed(turn_id=queued.turn_id, error=exc.as_dict())]
-            return [started]
-
-        with anyio.CancelScope(shield=True):
-            session = await self.journal.record(session_id, decide)
-            if planned is None:
-                return place.free()
-            self.turns.start(session, planned, place, then=self._go_on)
 
     async def _created(
         self, session_id: str, drafts: Sequence[e.Event], claim: Claim | None, by: str | None
@@ -363,11 +320,12 @@ class Sessions:
         return None if key is None else Claim(key, asked, session_id, turn_id or "", self.journal.clock.now_ms())
 
 
-_MARKS = e.TURN_PAUSES | {"prompt_dropped", "turn_started"}
+_MARKS = e.TURN_PAUSES | {"prompt_dropped", "turn_started", "turn_suspended"}
 
 
 def _pending(session: Session, turn_id: str) -> bool:
-    """Whether a turn is still to be worked on: running, or queued."""
+    """Whether a turn is still to be worked on: running, suspended, or queued."""
     if any(queued.turn_id == turn_id for queued in session.queue):
         return True
-    return session.active and session.turn is not None and session.turn.turn_id == turn_id
+    at_work = session.active or session.state == "suspended"
+    return at_work and session.turn is not None and session.turn.turn_id == turn_id

@@ -1,6 +1,5 @@
 """Event streams: a client's place in a log, kept in the store, so that it outlives client and process."""
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -37,9 +36,6 @@ class Streams:
 
     async def open(self, session_id: str, *, after_seq: int | None, types: Collection[str] = ()) -> Stream:
         """A new place: after `after_seq`, or at the end of what is there. Raises SessionNotFound, InvalidRequest."""
-        config = await self._sessions.config()
-        now_ms = self._clock.now_ms()
-        await self._store.prune_streams(used_before_ms=now_ms - math.ceil(config.limits.stream_idle_s * 1000))
         session = await self._sessions.settled(session_id)
         _check_place(after_seq, session.seq)
         stream = Stream(
@@ -47,7 +43,7 @@ class Streams:
             session_id=session_id,
             after_seq=session.seq if after_seq is None else after_seq,
             types=tuple(types),
-            used_ms=now_ms,
+            used_ms=self._clock.now_ms(),
         )
         await self._store.put_stream(stream)
         return stream

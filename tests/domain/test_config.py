@@ -17,6 +17,7 @@ from meerkat_mcp.domain.config import (
     PermissionsConfig,
     ProviderConfig,
     ProvidersConfig,
+    RetentionConfig,
     RetryConfig,
     SelfHostedConfig,
     Versioned,
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "providers": ProvidersConfig,
     "compaction": CompactionConfig,
     "retry": RetryConfig,
+    "retention": RetentionConfig,
 }
 NAMED: dict[str, type[BaseModel]] = {"self_hosted": SelfHostedConfig, "mcp_servers": ToolServer}
 """Sections whose keys are names somebody chose."""
@@ -86,6 +88,10 @@ SET: dict[str, Any] = {
     "retry.attempts": 7,
     "retry.base_delay_s": 0,
     "retry.max_delay_s": 0,
+    "retention.archived_days": 90,
+    "retention.delta_days": 0,
+    "retention.max_event_bytes": 10_000,
+    "retention.idempotency_key_days": 1,
     "self_hosted.one.connect_timeout_s": 0.5,
     "self_hosted.one.idle_timeout_s": 7,
     "self_hosted.one.call_timeout_s": 7,
@@ -235,7 +241,7 @@ def test_a_section_that_is_null_is_its_defaults(section: str):
         (
             {"zzz": 1},
             "unknown key 'zzz' (known are: agent, budget, compaction, limits, mcp_servers, permissions, providers, "
-            "retry, self_hosted)",
+            "retention, retry, self_hosted)",
         ),
     ],
 )

@@ -185,6 +185,12 @@ async def test_config_by_generation(host):
     assert "api_key_env" in secret["hint"]
     effective = await host.ok("meerkat_config", action="get", effective=True)
     assert effective["config"]["limits"]["wait_seconds"] == 45
+    assert effective["layers"] == {"agent.max_steps": "realm"}
+    assert effective["process"] == {"permission_ceiling": "auto", "trust_caller": False, "config_file": False}
+    said = {row["used_for"]: row for row in effective["environment"]}
+    openai = {"variable": "OPENAI_API_KEY", "used_for": "providers.openai", "is_set": False, "in_force": False}
+    assert said["providers.openai"] == openai
+    assert {"config file", "realm", "state root"} < set(said)
     reset = await host.ok("meerkat_config", action="set", config={})
     assert (reset["config"], reset["generation"]) == ({}, 2)
 
@@ -218,8 +224,27 @@ async def test_delete_shows_first_and_deletes_what_was_confirmed(host):
         while (plan := await host.ok("meerkat_delete", older_than="0s"))["total"] == 0:
             await anyio.lowlevel.checkpoint()
     assert plan["session_ids"] == [two]
-    assert (await host.ok("meerkat_delete", older_than="0s", confirm=plan["confirm"]))["deleted"]
+    assert plan["plan_id"] == plan["confirm"]
+    assert (await host.ok("meerkat_delete", older_than="0s", confirm=plan["plan_id"]))["deleted"]
     assert (await host.error("meerkat_delete"))["code"] == "invalid_request"
+
+
+async def test_a_plan_deletes_exactly_what_it_showed(host):
+    first, second = [(await host.run(name))["session_id"] for name in ("first", "second")]
+    await host.ok("meerkat_archive", session_id=first)
+    with anyio.fail_after(10):
+        while (plan := await host.ok("meerkat_delete", older_than="0s"))["total"] == 0:
+            await anyio.lowlevel.checkpoint()
+        await host.ok("meerkat_archive", session_id=second)
+        while (await host.ok("meerkat_delete", older_than="0s"))["total"] == 1:
+            await anyio.lowlevel.checkpoint()
+    changed = await host.error("meerkat_delete", older_than="0s", confirm=plan["plan_id"])
+    assert (changed["code"], changed["total"], set(changed["session_ids"])) == ("plan_changed", 2, {first, second})
+    await host.ok("meerkat_read", session_id=first)
+    await host.ok("meerkat_archive", session_id=second, restore=True)
+    done = await host.ok("meerkat_delete", older_than="0s", confirm=plan["plan_id"])
+    assert (done["deleted"], done["session_ids"], done["total"]) == (True, [first], 1)
+    await host.ok("meerkat_read", session_id=second)
 
 
 async def test_fork_and_compact(host):
@@ -247,6 +272,49 @@ async def test_labels_state_and_query_select_sessions(host):
     await host.ok("meerkat_archive", session_id=one)
     assert await found() == [two]
     assert await found(archived=True) == [one]
+
+
+async def test_a_query_finds_what_was_said_and_says_where(host):
+    titled = (await host.run("[[say Nothing]]", title="Needle and thread"))["session_id"]
+    sid = (await host.run("Look at the barn. " * 10))["session_id"]
+    await host.ok("meerkat_resume", session_id=sid, prompt="[[say The needle is in the haystack.]]" + " please" * 60)
+    by_id = {one["session_id"]: one for one in (await host.ok("meerkat_sessions", query="NEEDLE"))["sessions"]}
+    assert set(by_id) == {titled, sid}
+    assert "matched" not in by_id[titled]
+    matched = by_id[sid]["matched"]
+    assert matched["role"] == "user"
+    assert "The needle is in the haystack" in matched["text"]
+    assert len(matched["text"]) <= 160
+    (one,) = (await host.ok("meerkat_sessions", query="hayst in"))["sessions"]
+    assert one["matched"]["seq"] == matched["seq"]
+    assert "matched" not in (await host.ok("meerkat_read", session_id=sid))["session"]
+    assert all("matched" not in one for one in (await host.ok("meerkat_sessions"))["sessions"])
+
+
+async def test_title_and_labels_change_later_and_the_list_knows_at_once(host):
+    sid = (await host.run("one", title="First", labels={"team": "a"}))["session_id"]
+
+    async def changed(**change) -> dict:
+        result = await host.ok("meerkat_resume", session_id=sid, **change)
+        assert (result["status"], "turn_id" in result) == ("idle", False)
+        return (await host.ok("meerkat_sessions", query=sid))["sessions"][0]
+
+    assert (await changed(title="Second"))["title"] == "Second"
+    assert (await changed(labels={"team": "b"}))["labels"] == {"team": "b"}
+    assert (await host.ok("meerkat_sessions", labels={"team": "a"}))["sessions"] == []
+    assert [one["session_id"] for one in (await host.ok("meerkat_sessions", query="second"))["sessions"]] == [sid]
+    assert "title" not in await changed(title="")
+    assert "labels" not in await changed(labels={})
+    await host.ok("meerkat_resume", session_id=sid, prompt="[[hang]]", wait_seconds=0, on_cancel="detach")
+    running = await changed(title="At work")
+    assert (running["state"], running["title"]) == ("running", "At work")
+    await host.ok("meerkat_interrupt", session_id=sid)
+    await host.ok("meerkat_resume", session_id=sid, prompt=CALL, tools=[WEATHER])
+    waiting = await changed(labels={"k": "v"})
+    assert (waiting["state"], waiting["title"], waiting["labels"]) == ("waiting", "At work", {"k": "v"})
+    await host.ok("meerkat_archive", session_id=sid)
+    error = await host.error("meerkat_resume", session_id=sid, title="Put away")
+    assert (error["code"], "restore" in error["hint"]) == ("session_archived", True)
 
 
 async def test_capabilities_and_catalog_name_the_default_and_why(host):
