@@ -3,9 +3,12 @@
 import argparse
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from meerkat_mcp.cli import http, values
+from meerkat_mcp.cli.parsing import MODES, Commands, Parser, add_ceiling, add_sharing, command, group
+from meerkat_mcp.cli.realm_grammar import add_realm
+from meerkat_mcp.cli.session_grammar import add_session
 from meerkat_mcp.domain.errors import InvalidRequest
 
 GLOBAL_DEFAULTS: dict[str, Any] = {
@@ -16,6 +19,7 @@ GLOBAL_DEFAULTS: dict[str, Any] = {
     "realm_dsn_env": None,
     "state_root": None,
     "context_root": None,
+    "config": None,
     "log_level": "warning",
     "json": False,
     "permission_ceiling": None,
@@ -28,11 +32,10 @@ _TAKES_VALUE = (
     "--realm-dsn-env",
     "--state-root",
     "--context-root",
+    "--config",
     "--log-level",
 )
 _TAKES_NONE = ("--isolated", "--json")
-_STATES = ("idle", "running", "waiting")
-_MODES = ("readonly", "ask", "auto")
 
 RUN_NOTES = """A session reference is a full id, its first 4 or more characters, last, ~N (~2 is the second most
 recent), or realm:id. `--resume "Keep going"` alone resumes the last session; the word `run` may be left out
@@ -43,22 +46,6 @@ are asked; elsewhere, or with --json, the turn waits, and `session approve` or -
 Exit codes: 0 done or waiting, 1 interrupted, at a limit, or a bug, 2 a wrong request, 4 not found, 5 a conflict, 6 not
 permitted, 7 over a limit, 8 provider or store unavailable, 9 damaged, 130 Ctrl-C.
 Every command takes --realm, --json and more: meerkat-mcp --help."""
-
-APPROVE_NOTE = (
-    "All calls of a turn are answered at once; to allow some and refuse others: "
-    "run --resume REF --approve ID --deny ID=REASON. Every command takes --realm, --json and more: meerkat-mcp --help."
-)
-GLOBAL_NOTE = "Every command takes --realm, --json and more: meerkat-mcp --help."
-
-Commands = Any  # argparse does not name the type of what add_subparsers returns
-
-
-class Parser(ArgumentParser):
-    """Wrong usage is an error like any other."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises InvalidRequest."""
-        raise InvalidRequest(f"{message[0].upper()}{message[1:]}.", hint=f"{self.prog} --help shows what there is.")
 
 
 def parsed(words: Sequence[str]) -> Namespace:
@@ -91,7 +78,7 @@ def parsed_to_serve(words: Sequence[str]) -> Namespace:
     parser.add_argument("--version", action="store_true", help="say the version and leave")
     _add_serve_flags(parser)
     args = parser.parse_args(list(words), namespace=Namespace(**GLOBAL_DEFAULTS))
-    args.command = "realm:version" if args.version else "serve:serve"
+    args.command = "realm:version" if args.version else args.command or "serve:serve"
     return args
 
 
@@ -124,6 +111,7 @@ def _globals(*, shown: bool = False, json: bool = True) -> ArgumentParser:
     add("--realm-dsn-env", "the variable with a postgres realm's address (MEERKAT_POSTGRES_DSN)", metavar="NAME")
     add("--state-root", "where realms are kept (or MEERKAT_STATE_ROOT)", metavar="DIR")
     add("--context-root", "the folder whose realm is meant; default: this one", metavar="DIR")
+    add("--config", "a TOML or JSON file: this machine's config, under the realm's (or MEERKAT_CONFIG)", metavar="FILE")
     add("--log-level", "how much goes to stderr", choices=("debug", "info", "warning", "error"))
     if json:
         add("--json", "JSON on stdout; errors as JSON on stderr", action="store_true")
@@ -141,42 +129,25 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="say the version and leave")
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser, title="commands")
-    serve = _command(
-        commands, common, "serve", "serve:serve", "serve MCP on stdin and stdout, for a host, or over HTTP"
-    )
+    serve = command(commands, common, "serve", "serve:serve", "serve MCP on stdin and stdout, for a host, or over HTTP")
     _add_serve_flags(serve)
     _add_run(commands, common)
-    _add_session(_group(commands, common, "session", "look at sessions, and put them away"), common)
-    models = _command(
+    add_session(group(commands, common, "session", "look at sessions, and put them away"), common)
+    models = command(
         commands, common, "models", "models:models", "the models there are, their prices, and whose key is set"
     )
     models.add_argument("-p", "--provider", metavar="NAME", help="only of this provider")
-    _add_config(_group(commands, common, "config", "the realm's config"), common, without_json)
-    realm = _group(commands, common, "realm", "which realms there are")
-    _command(realm, common, "list", "realm:listing", "all realms under the state root")
-    _command(realm, common, "show", "realm:show", "one realm").add_argument("realm_id", metavar="ID", nargs="?")
-    _command(realm, common, "current", "realm:current", "the realm that commands use here, and why")
-    tour = _command(commands, common, "tour", "tour:tour", "see it work: a server, a session, a restart (15 s, no key)")
+    _add_config(group(commands, common, "config", "the realm's config"), common, without_json)
+    realm = group(commands, common, "realm", "which realms there are, and what becomes of them")
+    add_realm(realm, common)
+    tidy = command(realm, common, "tidy", "tidying:tidy", "take away what the config's retention says, now")
+    tidy.add_argument("--dry-run", action="store_true", help="only say what would go")
+    resident = group(commands, common, "resident", "the server that hosts share with serve --shared")
+    command(resident, common, "status", "resident:status", "which one this realm has, and for how many hosts")
+    command(resident, common, "stop", "resident:stop", "end it; the next host's request starts another one")
+    tour = command(commands, common, "tour", "tour:tour", "see it work: a server, a session, a restart (15 s, no key)")
     tour.add_argument("--keep", action="store_true", help="keep what the tour made, and say where")
     return parser
-
-
-def _command(commands: Commands, common: ArgumentParser, name: str, does: str, help_: str, **more: Any) -> Parser:
-    parser: Parser = commands.add_parser(
-        name,
-        parents=[common],
-        allow_abbrev=False,
-        help=help_,
-        description=f"{help_[0].upper()}{help_[1:]}.",
-        **({"epilog": GLOBAL_NOTE} | more),
-    )
-    parser.set_defaults(command=does)
-    return parser
-
-
-def _group(commands: Commands, common: ArgumentParser, name: str, help_: str) -> Commands:
-    parser = commands.add_parser(name, parents=[common], allow_abbrev=False, help=help_, epilog=GLOBAL_NOTE)
-    return parser.add_subparsers(metavar="COMMAND", parser_class=Parser, title="commands", required=True)
 
 
 def _add_serve_flags(parser: Parser) -> None:
@@ -186,20 +157,13 @@ def _add_serve_flags(parser: Parser) -> None:
         action="store_true",
         help="let the calling model bring tool servers, change all of the config, and approve calls",
     )
-    _add_ceiling(parser)
+    add_ceiling(parser)
+    add_sharing(parser)
     http.add_flags(parser)
 
 
-def _add_ceiling(parser: Parser) -> None:
-    parser.add_argument(
-        "--permission-ceiling",
-        choices=_MODES,
-        help="no turn here goes beyond this permission mode, whatever it asks for",
-    )
-
-
 def _add_run(commands: Commands, common: ArgumentParser) -> None:
-    run = _command(
+    run = command(
         commands,
         common,
         "run",
@@ -225,7 +189,7 @@ def _add_run(commands: Commands, common: ArgumentParser) -> None:
     answers.add_argument(
         "--deny", metavar="ID[=REASON]", action="append", default=[], help="refuse it; the reason is for the model"
     )
-    _add_ceiling(run)
+    add_ceiling(run)
 
 
 def _add_settings(how: Any) -> None:
@@ -249,72 +213,17 @@ def _add_settings(how: Any) -> None:
     )
     servers.add_argument("--no-mcp-servers", action="store_true", help="none, not even those of the config")
     how.add_argument(
-        "--permission-mode", choices=_MODES, help="readonly: only what reads; ask: others after a yes; auto: all"
+        "--permission-mode", choices=MODES, help="readonly: only what reads; ask: others after a yes; auto: all"
     )
-
-
-def _add_session(commands: Commands, common: ArgumentParser) -> None:
-    def add(name: str, does: str, help_: str, **more: Any) -> Parser:
-        room = "run" if does in ("approve", "compact") else "session"  # a turn in this process, as one of `run`
-        parser = _command(commands, common, name, f"{room}:{does}", help_, **more)
-        if name != "list":
-            parser.add_argument("reference", metavar="FULL_ID" if name == "delete" else "REF")
-        return parser
-
-    listing = add("list", "listing", "sessions, latest activity first")
-    listing.add_argument("--limit", metavar="N", type=values.between(1, 200), default=20)
-    listing.add_argument("--offset", metavar="N", type=values.between(0, 2**31), default=0)
-    listing.add_argument("--cursor", help="next_cursor of the page before")
-    listing.add_argument("--label", metavar="K=V", action="append", default=[], help="only with this label")
-    listing.add_argument("--state", choices=_STATES)
-    listing.add_argument("--archived", action="store_true", help="only archived ones")
-    listing.add_argument("--query", metavar="TEXT", default="", help="part of id, title or a label")
-    show = add("show", "show", "a session and its latest turn")
-    show.add_argument("--history", action="store_true", help="and its messages")
-    show.add_argument("--events", action="store_true", help="its events instead")
-    show.add_argument("--after-seq", metavar="N", type=values.between(0, 2**53), help="events after this one")
-    show.add_argument("--follow", action="store_true", help="go on as events come, until Ctrl-C")
-    history = add("history", "history", "a session's messages, the newest page by default")
-    history.add_argument("--offset", metavar="N", type=values.between(0, 2**31), help="from the first message")
-    history.add_argument("--limit", metavar="N", type=values.between(1, 1000), default=50)
-    delete = add(
-        "delete",
-        "delete",
-        "delete a session for good",
-        epilog="There is no way back. To put a session away, as Meerkat's own `delete` does, use: session archive. "
-        + GLOBAL_NOTE,
-    )
-    delete.add_argument("--yes", action="store_true", help="do not ask")
-    add("archive", "archive", "put a session away; it stays readable")
-    add("restore", "restore", "bring a session back from the archive")
-    fork = add("fork", "fork", "a new session with this one's history")
-    fork.add_argument("--at-seq", metavar="N", type=values.between(1, 2**53), help="up to this event")
-    fork.add_argument("--title", default="")
-    _add_approve(
-        add("approve", "approve", "allow what a waiting turn wants to do, and see it through", epilog=APPROVE_NOTE)
-    )
-    compact = add("compact", "compact", "have the model summarise the history; the log keeps all")
-    compact.add_argument("--dry-run", action="store_true", help="only say what would be replaced")
-    compact.add_argument("-s", "--stream", action="store_true", help="print the summary as it is written")
-    interrupt = add("interrupt", "interrupt", "end the running turn, in whatever process it runs")
-    interrupt.add_argument("--turn", metavar="ID", help="only this one")
-
-
-def _add_approve(parser: Parser) -> None:
-    parser.add_argument("ids", metavar="ID", nargs="*", help="the calls; without one all that wait for a yes")
-    parser.add_argument("--deny", action="store_true", help="refuse them instead; the agent is told, and goes on")
-    parser.add_argument("--reason", metavar="TEXT", default="", help="told to the model when it is a no")
-    parser.add_argument("-s", "--stream", action="store_true", help="print the text as it is written")
-    _add_ceiling(parser)
 
 
 def _add_config(commands: Commands, common: ArgumentParser, without_json: ArgumentParser) -> None:
-    get = _command(commands, common, "get", "config:get", "say the config")
-    get.add_argument("--effective", action="store_true", help="with the defaults of what is not set")
-    get.add_argument("--with-generation", action="store_true", help="in an envelope with generation, realm and paths")
+    get = command(commands, common, "get", "config:get", "say the config")
+    get.add_argument("--effective", action="store_true", help="as it holds on this machine, with all defaults")
+    get.add_argument("--with-generation", action="store_true", help="in an envelope: generation, realm, paths, layers")
     get.add_argument("--format", choices=("text", "json"), help="json is what --json says")
     for name, help_ in (("set", "replace the config"), ("patch", "merge into the config (RFC 7396: null removes)")):
-        change = _command(commands, without_json, name, f"config:{name}_", help_)
+        change = command(commands, without_json, name, f"config:{name}_", help_)
         change.add_argument("--json", metavar="DOC", dest="document", help="the document, @FILE, or - for stdin")
         change.add_argument("file", metavar="FILE", nargs="?", help="a file with the document instead")
         change.add_argument("--expected-generation", metavar="N", type=values.between(0, 2**53), help="else a conflict")

@@ -1,24 +1,24 @@
-"""`meerkat-mcp session`: look at sessions, follow them, put them away."""
+"""`meerkat-mcp session`: look at sessions, follow them, rename them, put them away."""
 
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import anyio
 
-from meerkat_mcp.cli import approving, display, exits, telling, values
-from meerkat_mcp.cli.views import message_view, reference, session_view, tokens, turn_view
+from meerkat_mcp.cli import display, exits, telling, values
+from meerkat_mcp.cli.showing import TITLE_CHARS, done, tell_messages, tell_session, tell_sessions, title_of
+from meerkat_mcp.cli.views import message_view, reference, session_view, turn_view
 from meerkat_mcp.domain.errors import InvalidRequest, RealmNotFound
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session, State
-from meerkat_mcp.domain.settings import Settings
-from meerkat_mcp.domain.transcript import Placed, TurnOutcome
+from meerkat_mcp.domain.transcript import Placed
 from meerkat_mcp.realms import Realm
+from meerkat_mcp.sessions.excerpts import Excerpt
 from meerkat_mcp.sessions.reading import Listing
 from meerkat_mcp.stores.base import Selection
 
-TITLE_CHARS = 50
 PAGE_EVENTS = 1000
 SETTLE_INTERVAL_S = 5.0
 """How often a follower looks whether the process that works is still there."""
@@ -26,7 +26,7 @@ SETTLE_INTERVAL_S = 5.0
 _STATES: dict[str | None, tuple[State, ...]] = {
     None: (),
     "idle": ("idle",),
-    "running": ("running", "stopping"),
+    "running": ("running", "stopping", "suspended"),
     "waiting": ("waiting",),
 }
 
@@ -42,16 +42,20 @@ async def listing(args: Namespace) -> int:
     try:
         async with values.realm_to_look_at(args) as realm:
             found = await realm.reading.list(selection, cursor=args.cursor, offset=args.offset, limit=args.limit)
-            names = {} if args.json else {session.id: _name(session) for session in found.sessions}
+            matched = await realm.reading.matched(found.sessions, args.query)
     except RealmNotFound:
         if not values.unnamed(args, values.choice(args).realm_id):
             raise
-        found, names = Listing((), None), dict[str, str]()
+        found, matched = Listing((), None), dict[str, Excerpt]()
     if args.json:
         more = {"next_cursor": found.next_cursor} if found.next_cursor else {}
-        display.say_json({"sessions": [session_view(session) for session in found.sessions], **more})
+        views = [session_view(session, matched.get(session.id)) for session in found.sessions]
+        display.say_json({"sessions": views, **more})
+    elif not found.sessions:
+        display.note("No sessions." if not _narrowed(args) else "No such sessions.")
     else:
-        _tell_sessions(found, names, args)
+        next_offset = args.offset + len(found.sessions) if found.next_cursor else None
+        tell_sessions(found.sessions, matched, next_offset=next_offset)
     return 0
 
 
@@ -68,10 +72,10 @@ async def show(args: Namespace) -> int:
         if args.history:
             messages = (await realm.reading.history(session.id, offset=0, limit=sys.maxsize)).messages
     if not args.json:
-        _tell_session(session, outcome, realm.id, values.same_place(args, realm))
+        tell_session(session, outcome, realm.id, values.same_place(args, realm))
         if args.history:
             display.say()
-            _tell_messages(messages)
+            tell_messages(messages)
         return 0
     view = {"session_ref": reference(realm.id, session.id), "session": session_view(session)}
     view |= {"turn": turn_view(session, realm.id, outcome)} if outcome is not None else {}
@@ -92,9 +96,23 @@ async def history(args: Namespace) -> int:
         where = {"offset": page.offset, "total": page.total, "has_more": end < page.total}
         display.say_json({"session_id": session_id, "messages": shown, **where})
         return 0
-    _tell_messages(page.messages)
+    tell_messages(page.messages)
     if len(page.messages) < page.total:
         display.note(f"messages {page.offset + 1} to {end} of {page.total}; --offset and --limit show others.")
+    return 0
+
+
+async def edit(args: Namespace) -> int:
+    """Another title, other labels."""
+    labels: dict[str, str | None] = {**values.pairs(args.label, "--label"), **dict.fromkeys(args.unlabel)}
+    if args.title is None and not labels:
+        raise InvalidRequest("There is nothing to change.", hint="say --title, --label or --unlabel.")
+    if both := sorted(set(values.pairs(args.label, "--label")) & set(args.unlabel)):
+        raise InvalidRequest(f"--label and --unlabel both name {both[0][:80]!r}.")
+    async with values.realm_to_look_at(args, args.reference) as realm:
+        session_id = await realm.reading.resolve(args.reference)
+        session = await realm.shelf.rename(session_id, title=args.title, labels=labels)
+    done(args, session_view(session), f"{session_id}  is called {title_of(session)}.")
     return 0
 
 
@@ -107,7 +125,7 @@ async def delete(args: Namespace) -> int:
             display.note("Nothing was deleted.")
             return 1
         await realm.shelf.delete(session_id)
-    _done(args, {"session_id": session_id, "deleted": True}, f"{session_id}  deleted.")
+    done(args, {"session_id": session_id, "deleted": True}, f"{session_id}  deleted.")
     return 0
 
 
@@ -129,7 +147,7 @@ async def fork(args: Namespace) -> int:
     assert made.forked_from is not None, "a fork says where it comes from"
     view = {"session_id": made.id, "session_ref": reference(realm.id, made.id), "last_seq": made.seq}
     said = f"{made.id}  forked from {session_id} at event {made.forked_from.at_seq}."
-    _done(args, view | {"forked_from": made.forked_from.model_dump()}, said)
+    done(args, view | {"forked_from": made.forked_from.model_dump()}, said)
     return 0
 
 
@@ -145,7 +163,7 @@ async def interrupt(args: Namespace) -> int:
         said = (
             f"{session_id}  turn {found.turn_id} {'has ended' if found.ended else 'was told to end, and has not yet'}."
         )
-    _done(args, view, said)
+    done(args, view, said)
     return 0 if found.ended or not found.interrupted else 1
 
 
@@ -156,7 +174,7 @@ async def _shelved(args: Namespace, *, archived: bool) -> int:
         session = await (shelf.archive(session_id) if archived else shelf.restore(session_id))
     is_archived = session.state == "archived"
     said = f"{session_id}  is {'archived' if is_archived else session.state}."
-    _done(args, {"session_id": session_id, "archived": is_archived}, said)
+    done(args, {"session_id": session_id, "archived": is_archived}, said)
     return 0
 
 
@@ -205,113 +223,5 @@ def _tell_event(recorded: Recorded, args: Namespace) -> None:
     display.say(recorded.body.decode() if args.json else telling.log_line(recorded.event))
 
 
-def _tell_sessions(found: Listing, names: dict[str, str], args: Namespace) -> None:
-    if not found.sessions:
-        return display.note("No sessions." if not _narrowed(args) else "No such sessions.")
-    short = display.short_ids([session.id for session in found.sessions])
-    display.table(
-        ("SESSION", "STATE", "ACTIVE", "TURNS", "TITLE"),
-        [
-            (
-                short[session.id],
-                session.state,
-                display.ago(session.updated_ms),
-                str(session.turns),
-                names[session.id],
-            )
-            for session in found.sessions
-        ],
-    )
-    if found.next_cursor:
-        display.note(f"There are more: --offset {args.offset + len(found.sessions)}")
-
-
-def _name(session: Session) -> str:
-    """The session's title, or how it began; and its labels."""
-    labels = " ".join(f"{key}={value}" for key, value in session.labels.items())
-    named = " ".join(part for part in (session.name, f"[{labels}]" if labels else "") if part)
-    return display.clipped(named, TITLE_CHARS)
-
-
 def _narrowed(args: Namespace) -> bool:
     return bool(args.label or args.state or args.archived or args.query or args.offset or args.cursor)
-
-
-def _tell_session(session: Session, outcome: TurnOutcome | None, realm_id: str, place: str) -> None:
-    origin, settings = session.forked_from, session.settings
-    display.facts(
-        [
-            ("session", session.id),
-            ("realm", realm_id),
-            ("title", session.title),
-            ("labels", " ".join(f"{key}={value}" for key, value in session.labels.items())),
-            ("state", session.state),
-            ("model", " of ".join(name for name in (settings.model, settings.provider) if name)),
-            ("tool servers", _servers(settings)),
-            ("permissions", settings.permission_mode or ""),
-            ("turns", f"{session.turns}, {session.messages} messages, {session.tool_calls} tool calls"),
-            ("usage", tokens(session.usage)),
-            ("created", f"{display.moment(session.created_ms)} ({display.ago(session.created_ms)})"),
-            ("active", f"{display.moment(session.updated_ms)} ({display.ago(session.updated_ms)})"),
-            ("events", str(session.seq)),
-            ("forked from", f"{origin.session_id} at event {origin.at_seq}" if origin is not None else ""),
-            ("queued", ", ".join(queued.turn_id for queued in session.queue)),
-        ]
-    )
-    if outcome is not None:
-        _tell_turn(session, outcome, place)
-
-
-def _tell_turn(session: Session, outcome: TurnOutcome, place: str) -> None:
-    display.say()
-    stop = f" ({outcome.stop_reason})" if outcome.stop_reason else ""
-    steps = f"{outcome.steps}, by {outcome.model} of {outcome.provider}" if outcome.model else ""
-    display.facts(
-        [
-            ("turn", outcome.turn_id),
-            ("status", f"{outcome.status}{stop}"),
-            ("steps", steps),
-            ("usage", tokens(outcome.usage)),
-        ]
-    )
-    for warning in outcome.warnings:
-        display.say(f"warning: {warning}")
-    for call in outcome.approvals:
-        display.say(f"needs a yes: {call.tool_name} ({call.tool_use_id}): {display.as_json(call.args)}")
-    for call in outcome.pending:
-        display.say(f"waits for {call.tool_name} ({call.tool_use_id}): {display.as_json(call.args)}")
-    if outcome.error is not None:
-        display.say(f"error: {outcome.error.get('message')}")
-    if outcome.text:
-        display.say(f"\n{outcome.text}")
-    if outcome.approvals:
-        display.note(f"Approve: {approving.command(place, session.id)} (--deny --reason TEXT says no)")
-
-
-def _servers(settings: Settings) -> str:
-    """The names of a session's own tool servers; `none` when it wants none, nothing when the config says."""
-    return "" if settings.mcp_servers is None else ", ".join(settings.mcp_servers) or "none"
-
-
-def _tell_messages(messages: Sequence[Placed]) -> None:
-    for placed in messages:
-        view = message_view(placed)
-        display.say(f"── {view['role']}, event {placed.seq}, {display.ago(placed.timestamp_ms)}")
-        if "reasoning" in view:
-            display.say(f"(thinking) {view['reasoning']}")
-        if "text" in view:
-            display.say(view["text"])
-        for call in view.get("tool_calls", ()):
-            display.say(f"→ {call['tool_name']} ({call['tool_use_id']}) {display.as_json(call['args'])}")
-        for result in view.get("tool_results", ()):
-            failed = "failed: " if result["is_error"] else ""
-            pictures = "".join(f" [{kind}]" for kind in result.get("images", ()))
-            display.say(f"← ({result['tool_use_id']}) {failed}{result['content']}{pictures}")
-        display.say()
-
-
-def _done(args: Namespace, view: Mapping[str, object], said: str) -> None:
-    if args.json:
-        display.say_json(view)
-    else:
-        display.say(said)

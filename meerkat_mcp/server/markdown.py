@@ -20,17 +20,30 @@ from meerkat_mcp.domain.messages import (
     ToolResult,
     UserMessage,
 )
-from meerkat_mcp.domain.session import Session, TurnStatus
+from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import Placed, Transcript
+from meerkat_mcp.domain.turn import TurnStatus
 
-CHARS_MAX = 200_000
-"""Of a whole page: about 50,000 tokens, which a host can still give to its model."""
-TEXT_CHARS_MAX = 40_000
-CALL_CHARS_MAX = 2_000
-RESULT_CHARS_MAX = 4_000
+NOTE_CHARS_MAX = 4_000
 LABEL_CHARS_MAX = 200
 NOTICE_CHARS = 1_000
 """What the notice of a cut page may need, with the heading it goes on with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many characters there are for a page, and in it for each text, call and result; None: for all of it."""
+
+    page: int | None = None
+    text: int | None = None
+    call: int | None = None
+    result: int | None = None
+
+
+HOST = Room(page=200_000, text=40_000, call=2_000, result=4_000)
+"""What a host can still give to its model: about 50,000 tokens."""
+PAPER = Room()
+"""What a person keeps: all of it."""
 
 Part = tuple[int, str | None, Sequence[str]]
 """What was said or happened at a place in the log: its seq, its turn, the pieces that show it."""
@@ -63,6 +76,7 @@ class Block:
 class Page:
     """Folds a log, event by event, into a page."""
 
+    room: Room = HOST
     _said: Transcript = field(default_factory=lambda: Transcript(whole=True))
     _turns: dict[str | None, Turn] = field(default_factory=dict[str | None, Turn])
     _notes: list[Part] = field(default_factory=list[Part])
@@ -83,13 +97,13 @@ class Page:
             self._labels[event.seq] = "The answer did not fit its schema"
 
     def markdown(self, session: Session, realm_id: str) -> str:
-        """The page of the session, at most `CHARS_MAX` characters. Cut, it keeps how the session began, and its end."""
+        """The page of the session, within its room. Cut, it keeps how the session began, and its end."""
         head = "\n".join(_head(session, realm_id))
         blocks = list(self._blocks(session))
         sizes = [len(block.text) + 2 for block in blocks]
-        if len(head) + 2 + sum(sizes) <= CHARS_MAX:
+        if self.room.page is None or len(head) + 2 + sum(sizes) <= self.room.page:
             return "\n\n".join([head, *(block.text for block in blocks)]) + "\n"
-        room = CHARS_MAX - len(head) - NOTICE_CHARS
+        room = self.room.page - len(head) - NOTICE_CHARS
         begin, size = 0, 0
         while begin < 2 and size + sizes[begin] <= room // 2:  # the first heading and the first prompt
             size += sizes[begin]
@@ -131,7 +145,7 @@ class Page:
         for placed in self._said.placed:
             if isinstance(placed.message, AssistantMessage):
                 names |= {call.tool_use_id: call.tool_name for call in placed.message.tool_calls}
-            parts.append((placed.seq, placed.turn_id, list(_message(placed, names, self._labels.get(placed.seq)))))
+            parts.append((placed.seq, placed.turn_id, list(self._message(placed, names))))
         shown: Turn | None = None
         for _, turn_id, texts in sorted(parts, key=lambda part: part[0]):
             turn = self._turns.get(turn_id)
@@ -142,6 +156,24 @@ class Page:
                 yield Block(turn, text)
         if (now := _now(session)) is not None:
             yield Block(shown, now)
+
+    def _message(self, placed: Placed, names: dict[str, str]) -> Iterator[str]:
+        room = self.room
+        match placed.message:
+            case UserMessage(text=text):
+                yield _said(self._labels.get(placed.seq, "Prompt"), text, room.text, placed.seq)
+            case AssistantMessage(blocks=blocks):
+                for block in blocks:
+                    match block:
+                        case Text():
+                            yield _said("Agent", block.text, room.text, placed.seq)
+                        case ToolCall():
+                            yield _call(block, room.call, placed.seq)
+                        case _:
+                            pass
+            case ToolMessage(results=results):
+                for result in results:
+                    yield _result(result, names.get(result.tool_use_id, ""), room.result, placed.seq)
 
 
 # ── words ──
@@ -178,9 +210,9 @@ def _line(text: str, chars_max: int) -> str:
     return line if len(line) <= chars_max else f"{line[: chars_max - 1]}…"
 
 
-def _cut(text: str, chars_max: int, seq: int) -> tuple[str, str]:
+def _cut(text: str, chars_max: int | None, seq: int) -> tuple[str, str]:
     """The beginning of a text, and what is to be said of the rest."""
-    if len(text) <= chars_max:
+    if chars_max is None or len(text) <= chars_max:
         return text, ""
     return text[
         :chars_max
@@ -266,7 +298,7 @@ def _why(error: JsonObject) -> str:
 
 
 def _short(text: str) -> str:
-    return quote(text[:RESULT_CHARS_MAX])
+    return quote(text[:NOTE_CHARS_MAX])
 
 
 def _now(session: Session) -> str | None:
@@ -278,46 +310,30 @@ def _now(session: Session) -> str | None:
         return f"**Waits for** {', '.join(waits)}."
     if session.active:
         return "**At work:** what the turn does next is not here yet."
+    if session.state == "suspended":
+        return "**Suspended:** its process has ended; another one of the realm takes the turn up."
     return "**Archived:** restore it with meerkat_archive to go on." if session.state == "archived" else None
 
 
 # ── messages ──
 
 
-def _message(placed: Placed, names: dict[str, str], label: str | None) -> Iterator[str]:
-    match placed.message:
-        case UserMessage(text=text):
-            yield _said(label or "Prompt", text, placed.seq)
-        case AssistantMessage(blocks=blocks):
-            for block in blocks:
-                match block:
-                    case Text():
-                        yield _said("Agent", block.text, placed.seq)
-                    case ToolCall():
-                        yield _call(block, placed.seq)
-                    case _:
-                        pass
-        case ToolMessage(results=results):
-            for result in results:
-                yield _result(result, names.get(result.tool_use_id, ""), placed.seq)
-
-
-def _said(label: str, text: str, seq: int) -> str:
-    text, rest = _cut(text, TEXT_CHARS_MAX, seq)
+def _said(label: str, text: str, chars_max: int | None, seq: int) -> str:
+    text, rest = _cut(text, chars_max, seq)
     return f"**{label}**\n\n{quote(text)}{rest}"
 
 
-def _call(call: ToolCall, seq: int) -> str:
+def _call(call: ToolCall, chars_max: int | None, seq: int) -> str:
     title = f"**Call** {code(call.tool_name)} ({code(call.tool_use_id)})"
     if call.malformed is not None:
-        text, rest = _cut(call.malformed, CALL_CHARS_MAX, seq)
+        text, rest = _cut(call.malformed, chars_max, seq)
         return f"{title}, arguments that are no JSON object\n\n{fenced(text)}{rest}"
-    text, rest = _cut(json.dumps(call.args, ensure_ascii=False, indent=2), CALL_CHARS_MAX, seq)
+    text, rest = _cut(json.dumps(call.args, ensure_ascii=False, indent=2), chars_max, seq)
     return f"{title}\n\n{fenced(text, 'json')}{rest}"
 
 
-def _result(result: ToolResult, tool_name: str, seq: int) -> str:
-    text, rest = _cut(result.content, RESULT_CHARS_MAX, seq)
+def _result(result: ToolResult, tool_name: str, chars_max: int | None, seq: int) -> str:
+    text, rest = _cut(result.content, chars_max, seq)
     title = f"**Result** {code(tool_name)} ({code(result.tool_use_id)}){', an error' if result.is_error else ''}"
     pictures = "".join(f"\n\n(A picture, {code(image.mime_type)}.)" for image in result.images)
     return f"{title}\n\n{fenced(text)}{rest}{pictures}"

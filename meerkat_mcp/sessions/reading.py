@@ -1,9 +1,9 @@
-"""Looking at sessions: which one is meant, which there are, what was said in one."""
+"""Looking at sessions: which one is meant, which there are, why a search found one, what was said in it."""
 
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from meerkat_mcp.domain.errors import InvalidRequest, SessionAmbiguous, SessionNotFound, unknown_session
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.transcript import Placed, Transcript
+from meerkat_mcp.sessions.excerpts import Excerpt, excerpts
 from meerkat_mcp.sessions.journal import Journal
+from meerkat_mcp.sessions.portable import export
 from meerkat_mcp.sessions.turns import Turns
 from meerkat_mcp.stores.base import Cursor, Selection
 
@@ -89,6 +91,17 @@ class Reading:
         page = [await self._turns.settle(session) for session in found[:limit]]
         more = len(found) > limit
         return Listing(page, _cursor(found[limit - 1]) if more else None)
+
+    async def matched(self, sessions: Sequence[Session], query: str) -> dict[str, Excerpt]:
+        """Where a query found those of these sessions, by id, of which a list does not show it."""
+        return await excerpts(self._journal.store, sessions, query)
+
+    def export_session(self, session: Session) -> AsyncGenerator[bytes]:
+        """The session up to its last event, as the lines of a JSONL file that `Shelf.import_session` takes.
+
+        Raises SessionNotFound while it is read: it was deleted meanwhile.
+        """
+        return export(self._journal, self._realm_id, session)
 
     async def history(self, session_id: str, *, offset: int | None = None, limit: int = 50) -> History:
         """The committed messages, also those that a compaction replaced. The newest page when `offset` is None."""

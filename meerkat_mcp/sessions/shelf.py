@@ -1,18 +1,22 @@
-"""What becomes of whole sessions: archived, restored, forked, deleted."""
+"""What becomes of whole sessions: renamed, archived, restored, forked, imported, deleted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 
 import anyio
 
 from meerkat_mcp.domain import events as e
-from meerkat_mcp.domain.errors import InvalidRequest, LimitExceeded, MeerkatError
+from meerkat_mcp.domain.errors import Conflict, InvalidRequest, LimitExceeded, MeerkatError, NotFound, PlanChanged
 from meerkat_mcp.domain.recorded import Recorded, encode
 from meerkat_mcp.domain.session import Session, advance
+from meerkat_mcp.sessions.checks import check_labels, check_title
 from meerkat_mcp.sessions.compaction import replaceable
+from meerkat_mcp.sessions.copies import closing
+from meerkat_mcp.sessions.intake import Imported, take_in
 from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.stores.base import LIST_SESSIONS_MAX, Append, Cursor, Selection
 
 FORK_EVENTS_MAX = 100_000
+DELETED_AT_ONCE = 200
 
 
 class Shelf:
@@ -22,15 +26,44 @@ class Shelf:
         self._sessions = sessions
         self._journal = sessions.journal
 
+    async def rename(
+        self,
+        session_id: str,
+        *,
+        title: str | None = None,
+        labels: Mapping[str, str | None] | None = None,
+        by: str | None = None,
+    ) -> Session:
+        """Another title, other labels, also while a turn runs or waits. An empty title takes it away.
+
+        Each label that is named gets its value, or goes where that is None; the others stay, whoever sets them at the
+        same time.
+
+        Raises:
+            InvalidRequest (too long, too many), SessionArchived.
+        """
+
+        def decide(session: Session) -> Sequence[e.Event]:
+            merged = {**session.labels, **(labels or {})}
+            kept = {key: value for key, value in merged.items() if value is not None}
+            check_title(title or "")
+            check_labels(kept)
+            change = e.SettingsChanged(
+                title=title if title != session.title else None, labels=kept if kept != session.labels else None
+            )
+            return [] if change == e.SettingsChanged() else [change]
+
+        return await self._journal.record(session_id, decide, by=by)
+
     async def archive(self, session_id: str, *, by: str | None = None) -> Session:
-        """Put a session away; a waiting turn ends, queued prompts are withdrawn. Raises SessionBusy."""
+        """Put a session away; a waiting or suspended turn ends, queued prompts are withdrawn. Raises SessionBusy."""
         await self._sessions.settled(session_id)
 
         def decide(session: Session) -> Sequence[e.Event]:
             if session.state == "archived":
                 return ()
             dropped = [e.PromptDropped(turn_id=queued.turn_id) for queued in session.queue]
-            if session.state == "waiting" and session.turn is not None:
+            if session.state in ("waiting", "suspended") and session.turn is not None:
                 ended = e.TurnInterrupted(turn_id=session.turn.turn_id, reason="abandoned")
                 return [*dropped, ended, e.SessionArchived()]
             return [*dropped, e.SessionArchived()]
@@ -65,7 +98,7 @@ class Shelf:
         origin = await self._sessions.settled(session_id)
         if at_seq is None:
             at_seq = origin.seq
-            if origin.state in ("running", "stopping", "waiting") and origin.turn is not None:
+            if origin.state not in ("idle", "archived") and origin.turn is not None:
                 at_seq = origin.turn.first_seq - 1
         if not 1 <= at_seq <= origin.seq:
             raise InvalidRequest(
@@ -74,34 +107,52 @@ class Shelf:
             )
         fork_id = self._journal.clock.new_id()
         append = await self._copy(origin, fork_id, at_seq, title, dict(labels) if labels is not None else None, by)
-        await self._journal.store.append(append)
+        await self._journal.enter(append)
         forked = e.SessionForked(fork_id=fork_id, at_seq=at_seq)
         await self._journal.record(session_id, lambda _: [forked], by=by)
         return append.session
 
-    async def delete(self, *session_ids: str) -> None:
-        """Remove every byte of some sessions, all at once: a store can clean up after them together.
+    async def import_session(
+        self,
+        pieces: AsyncIterable[bytes],
+        *,
+        title: str = "",
+        keep_id: bool = False,
+        trusted: bool = False,
+        by: str | None = None,
+    ) -> Imported:
+        """A session of an exported file, whose bytes come in pieces of any size: all of it, or none.
+
+        It is a new session of the principal `by`, as a fork is; with `keep_id` under the id that it had. Events keep
+        their numbers. A turn that was not over ends as interrupted. Unless the file is `trusted`, the tool servers it
+        defines are dropped, and a permission mode laxer than the realm's.
+
+        Raises:
+            InvalidRequest: it is no whole, unchanged export that this version can read; or its id is taken.
+            SchemaInvalid: its output schema is none.
+            LimitExceeded: it is too large; with `keep_id` that is more than 100,000 events.
+        """
+        config = await self._sessions.config()
+        return await take_in(self._journal, config, pieces, title=title, keep_id=keep_id, trusted=trusted, by=by)
+
+    async def delete(self, *session_ids: str, archived_only: bool = False) -> None:
+        """Remove every byte of some sessions, many at once: a store can clean up after them together.
 
         Raises:
             SessionBusy: one of them is at work; the others are gone all the same.
+            PlanChanged: with `archived_only`, one was brought back meanwhile; that one stays.
         """
-        refused: list[MeerkatError] = []
-
-        async def one(session_id: str) -> None:
-            try:
-                session = await self._sessions.settled(session_id)
-                if session.active:
-                    raise session.busy()
-                await self._journal.store.delete(session_id)
-                self._journal.forget(session_id)
-            except MeerkatError as exc:
-                refused.append(exc)
-
-        async with anyio.create_task_group() as tasks:
-            for session_id in session_ids:
-                tasks.start_soon(one, session_id)
+        refused = await self._remove(session_ids, archived_only=archived_only)
         if refused:
             raise refused[0]
+
+    async def delete_archived(self, *session_ids: str) -> int:
+        """Remove what is archived of these; how many they were. What was brought back meanwhile stays."""
+        refused = await self._remove(session_ids, archived_only=True)
+        for exc in refused:
+            if not isinstance(exc, Conflict | NotFound):
+                raise exc
+        return len(session_ids) - len(refused)
 
     async def archived_before(self, before_ms: int, *, principal: str | None = None) -> Sequence[Session]:
         """The archived sessions without activity since, oldest last; only those that `principal` began, if named."""
@@ -119,6 +170,28 @@ class Shelf:
         session = await self._sessions.settled(session_id)
         replaced = await replaceable(self._journal, session, (await self._sessions.config()).compaction)
         return len(replaced), sum(len(placed.message.model_dump_json()) for placed in replaced)
+
+    async def _remove(self, session_ids: Sequence[str], *, archived_only: bool) -> Sequence[MeerkatError]:
+        """Remove them; what stood in the way of those that are left."""
+        refused: list[MeerkatError] = []
+
+        async def one(session_id: str) -> None:
+            try:
+                session = await self._sessions.settled(session_id)
+                if session.active:
+                    raise session.busy()
+                if archived_only and session.state != "archived":
+                    raise PlanChanged(f"Session {session_id} was brought back meanwhile.", session_id=session_id)
+                await self._journal.store.delete(session_id)
+                self._journal.forget(session_id)
+            except MeerkatError as exc:
+                refused.append(exc)
+
+        for start in range(0, len(session_ids), DELETED_AT_ONCE):
+            async with anyio.create_task_group() as tasks:
+                for session_id in session_ids[start : start + DELETED_AT_ONCE]:
+                    tasks.start_soon(one, session_id)
+        return refused
 
     async def _copy(
         self, origin: Session, fork_id: str, at_seq: int, title: str, labels: dict[str, str] | None, by: str | None
@@ -140,15 +213,5 @@ class Shelf:
                     maximum=FORK_EVENTS_MAX,
                     session_id=origin.id,
                 )
-        closed = self._journal.placed(fork, _closing(fork, title, labels), by=by)
+        closed = self._journal.placed(fork, closing(fork, title=title, labels=labels), by=by)
         return Append(closed.session, [*events, *closed.events])
-
-
-def _closing(fork: Session, title: str, labels: dict[str, str] | None) -> Sequence[e.Event]:
-    """What makes a copied log one that stands by itself: no open turn, no queue, not archived, its own name."""
-    drafts: list[e.Event] = [e.PromptDropped(turn_id=queued.turn_id) for queued in fork.queue]
-    if fork.state in ("running", "stopping", "waiting") and fork.turn is not None:
-        drafts.append(e.TurnInterrupted(turn_id=fork.turn.turn_id, reason="abandoned"))
-    if fork.state == "archived":
-        drafts.append(e.SessionRestored())
-    return [*drafts, e.SettingsChanged(title=title or None, labels=labels)]

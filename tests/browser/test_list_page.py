@@ -27,6 +27,20 @@ async def test_the_list_keeps_up_with_what_happens(desk):
     await expect(row).to_have_count(1)
 
 
+async def test_a_search_looks_into_what_was_said_and_shows_where(desk):
+    await desk.host.call("meerkat_run", title="Silent", prompt="[[say x]]", provider_params=QUICK)
+    said = await desk.host.call("meerkat_run", title="Talks", prompt="[[say x]]", provider_params=QUICK)
+    await desk.host.call("meerkat_resume", session_id=said["session_id"], prompt="[[say y]] Where is the zeppelin?")
+    page = await desk.eyes.open(f"{desk.url}/")
+    await page.keyboard.press("/")
+    await page.keyboard.type("zeppel")
+    await expect(page.locator("a.row")).to_have_count(1)
+    await expect(page.locator("a.row")).to_contain_text("Talks")
+    await expect(page.locator("a.row .matched")).to_have_text("[[say y]] Where is the zeppelin?")
+    await page.keyboard.press("Escape")
+    await expect(page.locator("a.row", has_text="Talks").locator(".matched")).to_be_hidden()
+
+
 async def test_it_is_worked_by_keyboard(desk):
     for number in range(3):
         await desk.host.call("meerkat_run", title=f"Keyboard {number}", prompt="[[say x]]", provider_params=QUICK)

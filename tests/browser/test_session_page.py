@@ -137,6 +137,22 @@ async def test_what_a_step_said_before_it_failed_goes_when_it_is_tried_again(des
     await expect(page.locator(".note.error")).to_be_visible()
 
 
+async def test_a_new_title_and_new_labels_are_shown_while_the_turn_goes_on(desk):
+    sid = await desk.run("[[hang]]", title="As it was", labels={"kind": "old"})
+    page = await desk.eyes.open(desk.at(sid))
+    await state(page, "running")
+    heading = page.get_by_role("heading", level=1)
+    await expect(heading).to_have_text("As it was")
+    await desk.host.call("meerkat_resume", session_id=sid, title="As it is", labels={"kind": "new"})
+    await expect(heading).to_have_text("As it is")
+    await expect(page.locator(".facts .label")).to_have_text("kind=new")
+    await expect(page).to_have_title("● As it is · Meerkat")
+    await expect(page.locator(".between")).to_have_text("Changed: title, labels.")
+    await desk.host.call("meerkat_resume", session_id=sid, title="")
+    await expect(heading).to_have_text("[[hang]]")
+    await desk.host.call("meerkat_interrupt", session_id=sid)
+
+
 async def test_markup_in_a_title_a_prompt_or_a_text_is_shown_as_text(desk):
     evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     said = f"[[say {evil} and [here](javascript:alert(3)) or **[there](https://example.com)**]]"

@@ -113,6 +113,44 @@ def test_archive_restore_and_fork(meerkat: Commands) -> None:
     assert "Ada" in meerkat.json("run", "--resume", fork["session_id"], "What is my name?")["text"]
 
 
+def test_title_and_labels_are_changed(meerkat: Commands) -> None:
+    meerkat("run", "--title", "First", "--label", "team=red", "--label", "prio=1", "My name is Ada.")
+    view = meerkat.json("session", "edit", "last", "--title", "Second", "--label", "team=blue", "--unlabel", "prio")
+    assert (view["title"], view["labels"]) == ("Second", {"team": "blue"})
+    assert "Second [team=blue]" in meerkat("session", "list", "--label", "team=blue").stdout
+    assert meerkat.json("session", "list", "--label", "team=red")["sessions"] == []
+    assert "is called My name is Ada. [team=blue]" in meerkat("session", "edit", "last", "--title", "").stdout
+    for words in ([], ["--label", "x=1", "--unlabel", "x"], ["--label", "x"], ["--title", "x" * 201]):
+        assert meerkat("session", "edit", "last", *words).returncode == 2, words
+    made = meerkat.json("session", "archive", "last")["session_id"]
+    refused = meerkat("session", "edit", made, "--title", "Put away")
+    assert (refused.returncode, "meerkat-mcp session restore" in refused.stderr) == (5, True)
+
+
+def test_a_session_is_renamed_while_another_process_works_on_it(meerkat: Commands) -> None:
+    worker = meerkat.start("run", "--json", "-s", "[[hang]]")
+    until(worker, "step_started")
+    assert meerkat.json("session", "edit", "last", "--title", "At work")["state"] == "running"
+    assert json.loads(until(worker, "settings_changed"))["title"] == "At work"
+    meerkat("session", "interrupt", "last")
+    worker.communicate(timeout=5)
+    assert meerkat.json("session", "show", "last")["session"]["title"] == "At work"
+
+
+def test_a_search_finds_what_was_said_and_says_where(meerkat: Commands) -> None:
+    meerkat("run", "[[say The pumps are fine.]]" + " Look at it all again and again, please." * 3)
+    meerkat("run", "[[say Nothing]]")
+    listed = meerkat("session", "list", "--query", "please look").stdout.splitlines()
+    assert len(listed) == 2
+    meerkat("run", "--resume", "~2", "[[say Hall four has a leak.]]")
+    heading, row = meerkat("session", "list", "--query", "LEAK hall").stdout.splitlines()
+    assert heading.split()[-1] == "FOUND"
+    assert row.endswith("user: [[say Hall four has a leak.]]")
+    (view,) = meerkat.json("session", "list", "--query", "leak")["sessions"]
+    assert (view["matched"]["role"], view["matched"]["text"]) == ("user", "[[say Hall four has a leak.]]")
+    assert meerkat("session", "list", "--query", "leek").stderr == "No such sessions.\n"
+
+
 def test_delete_takes_a_full_id_and_asks(meerkat: Commands) -> None:
     made = meerkat.json("run", "My name is Ada.")["session_id"]
     assert meerkat("session", "delete", "last", "--yes").returncode == 2

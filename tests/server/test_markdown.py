@@ -5,17 +5,18 @@ from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.messages import Image, ToolCall, Usage
 from meerkat_mcp.domain.session import Session, advance
 from meerkat_mcp.domain.settings import Settings
-from meerkat_mcp.server.markdown import CHARS_MAX, Page, code, fenced, quote
+from meerkat_mcp.server.markdown import HOST, PAPER, Page, Room, code, fenced, quote
 
 OWNER = e.Owner(instance_id="i", incarnation="n", host="h", pid=1)
 STEP = {"step": 1, "provider": "demo", "model": "demo"}
+ROOM = HOST.page or 0
 SID = "0199aaaa-0000-7000-8000-000000000001"
 BEGUN_MS = 1_790_000_000_000
 
 
-def told(*drafts: e.Event, realm_id: str = "den") -> tuple[str, Session]:
+def told(*drafts: e.Event, realm_id: str = "den", room: Room = HOST) -> tuple[str, Session]:
     """The page of a log with these events, one a second, and the session that they lead to."""
-    session, page = Session(id=SID), Page()
+    session, page = Session(id=SID), Page(room)
     for seq, draft in enumerate(drafts, start=1):
         place = {"seq": seq, "session_id": SID, "timestamp_ms": BEGUN_MS + 1000 * seq}
         event = draft.model_copy(update=place)
@@ -267,8 +268,8 @@ def test_long_texts_arguments_and_results_are_cut_and_say_so():
 def test_a_page_of_200_000_characters_keeps_its_begin_and_its_end_and_says_how_to_read_the_rest():
     turns = [event for number in range(40) for event in turn(f"t{number}", f"prompt {number}", f"{number} " * 4000)]
     page, _ = told(created(title="Long"), *turns)
-    assert len(page) <= CHARS_MAX
-    assert len(page) > CHARS_MAX * 0.9
+    assert len(page) <= ROOM
+    assert len(page) > ROOM * 0.9
     assert "> prompt 0\n" in page
     assert "> prompt 20\n" not in page
     assert "> prompt 39\n" in page
@@ -288,7 +289,7 @@ def test_a_cut_within_a_turn_names_the_turn_again():
         e.StepCompleted(turn_id="t1", step=1, stop_reason="end", usage=Usage()),
         e.TurnCompleted(turn_id="t1"),
     )
-    assert len(page) <= CHARS_MAX
+    assert len(page) <= ROOM
     assert "## Turn 1: completed, continued" in page
     assert "> part 11 z" in page
 
@@ -296,5 +297,27 @@ def test_a_cut_within_a_turn_names_the_turn_again():
 def test_texts_that_grow_when_they_are_quoted_still_fit():
     turns = [event for number in range(8) for event in turn(f"t{number}", "\n" * 40_000, "\n" * 40_000)]
     page, _ = told(created(labels={f"l{n}": "v" * 190 for n in range(32)}, title="t" * 200), *turns)
-    assert len(page) <= CHARS_MAX
+    assert len(page) <= ROOM
     assert "parts are left out" in page
+
+
+def test_on_paper_nothing_is_cut():
+    turns = [event for number in range(12) for event in turn(f"t{number}", f"prompt {number}", f"{number} " * 25_000)]
+    calls = [
+        e.TurnStarted(turn_id="t", prompt="p" * 50_000, owner=OWNER),
+        e.StepStarted(turn_id="t", **STEP),
+        e.ToolCallRequested(turn_id="t", tool_use_id="c1", tool_name="t", args={"a": "x" * 3000}),
+        e.StepCompleted(turn_id="t", step=1, stop_reason="tool_calls", usage=Usage()),
+        e.ToolExecutionCompleted(turn_id="t", tool_use_id="c1", tool_name="t", content="y" * 5000),
+        e.TurnCompleted(turn_id="t"),
+    ]
+    page, _ = told(created(), *turns, *calls, room=PAPER)
+    assert "left out" not in page
+    assert "The first" not in page
+    for whole in ("11 " * 25_000, "p" * 50_000, "x" * 3000, "y" * 5000):
+        assert whole.rstrip() in page
+
+
+def test_a_suspended_turn_is_said_to_go_on():
+    page, _ = told(created(), e.TurnStarted(turn_id="t", prompt="Go.", owner=OWNER), e.TurnSuspended(turn_id="t"))
+    assert "**Suspended:**" in page

@@ -2,7 +2,8 @@ import anyio
 import pytest
 from words import CALL, PATIENCE_S, WEATHER, check_log, log, resume, run, settings, until
 
-from meerkat_mcp.domain.errors import InvalidRequest, SessionNotFound
+from meerkat_mcp.domain.errors import InvalidRequest, SessionArchived, SessionNotFound
+from meerkat_mcp.stores.base import Selection
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +52,87 @@ async def test_a_fork_of_an_archived_session_is_not_archived(realm):
     origin, _ = await run(realm, "one")
     await realm.shelf.archive(origin.session_id)
     assert (await realm.shelf.fork(origin.session_id)).state == "idle"
+
+
+async def test_a_fork_and_its_origin_go_their_own_ways(realm):
+    origin, _ = await run(realm, "My name is Ada.")
+    fork = await realm.shelf.fork(origin.session_id)
+    await realm.shelf.rename(origin.session_id, title="Origin", labels={"of": "nobody"})
+    await realm.shelf.archive(origin.session_id)
+    assert (await realm.journal.load(fork.id)).state == "idle"
+    await realm.shelf.delete(origin.session_id)
+    session = await check_log(realm, fork.id)
+    assert (session.title, session.labels, session.forked_from.session_id) == ("", {}, origin.session_id)
+    assert "Ada" in (await resume(realm, fork.id, "What is my name?")).text
+    second = await realm.shelf.fork(fork.id)
+    await realm.shelf.delete(fork.id)
+    assert (await realm.reading.history(second.id)).total == 4
+
+
+# ── title and labels ──
+
+
+async def test_a_session_is_renamed_and_found_by_its_new_name_at_once(realm):
+    started, _ = await run(realm, "one")
+    await realm.shelf.rename(started.session_id, title="First", labels={"team": "red", "prio": "1"})
+    session = await realm.shelf.rename(started.session_id, labels={"team": "blue", "prio": None, "gone": None})
+    assert (session.title, session.labels) == ("First", {"team": "blue"})
+    for selection, there in [
+        (Selection(labels={"team": "blue"}), True),
+        (Selection(labels={"team": "red"}), False),
+        (Selection(query="first"), True),
+    ]:
+        found = (await realm.reading.list(selection)).sessions
+        assert [one.id for one in found] == [started.session_id] * there
+    assert (await realm.shelf.rename(started.session_id, title="")).name == "one"
+    await check_log(realm, started.session_id)
+
+
+async def test_a_name_that_is_as_it_was_changes_nothing(realm):
+    started, _ = await run(realm, "one")
+    before = await realm.shelf.rename(started.session_id, title="A", labels={"k": "v"})
+    assert await realm.shelf.rename(started.session_id, title="A", labels={"k": "v"}) == before
+
+
+async def test_a_session_is_renamed_while_it_runs_or_waits_but_not_in_the_archive(realm):
+    started, _ = await run(realm, "one")
+    await realm.sessions.resume(started.session_id, "[[hang]]")
+    await until(realm, started.session_id, "step_started", after=6)
+    assert (await realm.shelf.rename(started.session_id, title="Running")).state == "running"
+    await realm.sessions.interrupt(started.session_id)
+    assert (await realm.journal.load(started.session_id)).title == "Running"
+    waiting, _ = await run(realm, CALL, tools=(WEATHER,))
+    assert (await realm.shelf.rename(waiting.session_id, labels={"a": "b"})).state == "waiting"
+    await realm.shelf.archive(waiting.session_id)
+    with pytest.raises(SessionArchived):
+        await realm.shelf.rename(waiting.session_id, title="Put away")
+    await check_log(realm, waiting.session_id)
+
+
+async def test_labels_that_are_set_at_the_same_time_are_all_there(realm):
+    started, _ = await run(realm, "one")
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(lambda n=number: realm.shelf.rename(started.session_id, labels={f"l{n}": "x"}))
+    assert len((await realm.journal.load(started.session_id)).labels) == 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"title": "x" * 201},
+        {"labels": {"": "x"}},
+        {"labels": {"x" * 65: ""}},
+        {"labels": {"x": "y" * 201}},
+        {"labels": {str(number): "" for number in range(33)}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_a_name_that_is_too_long_is_refused(den, change):
+    started, _ = await run(den, "one")
+    with pytest.raises(InvalidRequest):
+        await den.shelf.rename(started.session_id, **change)
 
 
 async def test_a_place_that_is_not_in_the_log_is_refused(realm):
