@@ -4,10 +4,9 @@ The names below are the promise to Python programs; they are loaded when they ar
 `import meerkat_mcp` costs nothing.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from meerkat_mcp.domain.version import VERSION as __version__
 
+TYPE_CHECKING = False  # as `typing` has it, whose import costs more than all the rest of this
 if TYPE_CHECKING:
     from meerkat_mcp.domain.settings import Budget, Settings
     from meerkat_mcp.realms import Realm, RealmChoice, choose, open_realm
@@ -41,7 +40,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _HOMES:
         from importlib import import_module
 

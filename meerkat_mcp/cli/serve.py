@@ -13,6 +13,8 @@ from meerkat_mcp.domain.version import VERSION
 if TYPE_CHECKING:
     from meerkat_mcp.realms import Realm, RealmChoice
 
+HAND_OVER_S = 0.5
+"""For turns to come to the end of their step, after the connection has ended."""
 LEAVE_S = 1.4
 """From the connection's end on: turns end, the store closes; whatever hangs then is left to the next process."""
 
@@ -34,11 +36,12 @@ async def serve(args: Namespace) -> int:
             "This speaks MCP (JSON-RPC) on stdin and stdout: an MCP host should start it.\n"
             "To see what it does: meerkat-mcp tour. To leave: Ctrl-D."
         )
-    async with open_realm(chosen) as realm:
+    async with open_realm(chosen, serves=True) as realm:
         server = build_server(realm, trust_caller=args.trust_caller, expose_paths=args.expose_paths)
         exits.settle_in()
         await serve_stdio(server, on_ready=lambda: _started(realm, chosen, args))
         _leave_soon()
+        await realm.turns.end(HAND_OVER_S)
     return 0
 
 
@@ -49,7 +52,7 @@ async def _serve_http(args: Namespace, said: dict[str, Any]) -> int:
     options = http.chosen(said)
     options.check()
     chosen = _choice(args, workspace=args.context_root or Path.cwd())
-    async with open_realm(chosen) as realm:
+    async with open_realm(chosen, serves=True) as realm:
 
         def started(where: str) -> None:
             http.say_started(realm, where, said)
@@ -72,6 +75,7 @@ def _choice(args: Namespace, workspace: str | Path | None) -> "RealmChoice":
         state_root=args.state_root,
         workspace=workspace,
         permission_ceiling=args.permission_ceiling,
+        config_file=args.config,
     )
 
 

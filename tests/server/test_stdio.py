@@ -13,7 +13,7 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 
-from meerkat_mcp.server import stdio
+from meerkat_mcp.server import connection, lines
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="drives POSIX processes")]
 
@@ -29,7 +29,7 @@ from pathlib import Path
 import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from meerkat_mcp.server import stdio
+from meerkat_mcp.server import connection, lines, stdio
 
 FORCED, MARKS = os.environ.get("FORCED", ""), Path(os.environ["MARKS"])
 
@@ -88,9 +88,9 @@ async def unencodable() -> str:
 if "threads" in FORCED:
     stdio.pipes_usable = lambda: False
 if "small" in FORCED:
-    stdio.LINE_LIMIT_BYTES = 1024 * 1024
+    lines.LINE_LIMIT_BYTES = 1024 * 1024
 if "brief" in FORCED:
-    stdio.TEARDOWN_LIMIT_SECONDS = 0.3
+    connection.TEARDOWN_LIMIT_SECONDS = 0.3
 if "polling" in FORCED:
     vars(os).pop("pidfd_open", None)
 if "no-loop-signals" in FORCED:
@@ -265,17 +265,17 @@ async def test_a_line_that_holds_no_message_is_answered_and_the_connection_goes_
 async def test_a_line_that_is_too_long_is_refused_and_the_next_one_is_served(script: Path, forced: str) -> None:
     async with Peer(script, forced=forced) as peer:
         await peer.greet()
-        await peer.raw(b'{"jsonrpc": "2.0", "id": 7, "method": "' + b"x" * (2 * stdio.LINE_LIMIT_BYTES) + b'"}\n')
+        await peer.raw(b'{"jsonrpc": "2.0", "id": 7, "method": "' + b"x" * (2 * lines.LINE_LIMIT_BYTES) + b'"}\n')
         await peer.call(8, "add", a=1, b=1)
         answer = await peer.hear()
         assert (answer["error"]["code"], answer["id"]) == (-32600, None)
-        assert str(stdio.LINE_LIMIT_BYTES) in answer["error"]["message"]
+        assert str(lines.LINE_LIMIT_BYTES) in answer["error"]["message"]
         assert (await peer.hear())["id"] == 8
 
 
 def test_a_line_of_exactly_the_limit_is_a_line() -> None:
-    splitter = stdio.LineSplitter()
-    line = b"x" * (stdio.LINE_LIMIT_BYTES - 1) + b"\n"
+    splitter = lines.LineSplitter()
+    line = b"x" * (lines.LINE_LIMIT_BYTES - 1) + b"\n"
     assert list(splitter.split(b"a\n\n" + line[:7])) == [b"a\n"]
     assert list(splitter.split(line[7:] + b"x" + line)) == [line, None]
     assert list(splitter.split(line[:-1])) == []
@@ -316,7 +316,7 @@ async def test_another_signal_does_not_disturb_the_end_but_the_same_one_kills(sc
 
 
 async def test_a_teardown_that_hangs_is_cut_off(script: Path) -> None:
-    assert stdio.EOF_GRACE_SECONDS + stdio.TEARDOWN_LIMIT_SECONDS < EXIT_LIMIT_SECONDS - 0.5
+    assert connection.EOF_GRACE_SECONDS + connection.TEARDOWN_LIMIT_SECONDS < EXIT_LIMIT_SECONDS - 0.5
     async with Peer(script, forced="hung brief") as peer:
         await peer.greet()
         peer.end("EOF")
@@ -351,7 +351,7 @@ async def test_a_client_that_stops_reading_costs_bounded_memory_and_ends_in_time
     async with Peer(script, forced=forced) as peer:
         await peer.greet()
         await peer.call(1, "flood")
-        assert int(await peer.marked("stalled")) * 1000 < 2 * stdio.PENDING_LIMIT_BYTES
+        assert int(await peer.marked("stalled")) * 1000 < 2 * connection.PENDING_LIMIT_BYTES
         await peer.call(2, "hang")
         peer.end("EOF")
         await peer.ended()
