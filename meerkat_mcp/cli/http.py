@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from meerkat_mcp.web.auth import Authenticator
     from meerkat_mcp.web.options import HttpOptions
 
+log = logging.getLogger(__name__)
+
 _AUTHENTICATION = ("token_env", "token_file", "oauth_issuer", "oauth_audience", "oauth_jwks_url")
 _LOGGING = ("no_access_log",)
 
@@ -34,6 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--host", "host", "the address to listen on (127.0.0.1)", metavar="HOST")
     add("--port", "port", "the port (9111); 0 takes any free one", metavar="N", type=number(0, 65535))
     add("--public-url", "public_url", "how clients reach this server, if not so", metavar="URL", type=_origin)
+    add("--replica-url", "replica_url", "how other replicas reach this one", metavar="URL", type=_replica_url)
     add("--root-path", "root_path", "the prefix that a proxy takes off", metavar="PATH", type=_root_path)
     add(
         "--trust-proxy", "trusted_proxies", "believe X-Forwarded headers of this address", metavar="IP", action="append"
@@ -80,7 +83,17 @@ async def serve(realm: "Realm", args: Namespace, options: "HttpOptions", started
     quiet = hasattr(args, "no_access_log")
     logging.getLogger("meerkat_mcp.access").setLevel(logging.WARNING if quiet else logging.INFO)
     exits.settle_in()
-    await serve_http(app, options, on_ready=started, before_end=app.end)
+
+    def ready(where: str) -> None:
+        app.listens_at(where)
+        started(where)
+        if realm.manifest.backend == "postgres" and not app.reachable:
+            log.warning(
+                "Other replicas do not know where this one is, and cannot send on what is for its MCP sessions (of "
+                "clients of 2025-11-25). Say --replica-url."
+            )
+
+    await serve_http(app, options, on_ready=ready, before_end=app.end)
 
 
 def chosen(said: dict[str, Any]) -> "HttpOptions":
@@ -153,6 +166,15 @@ def _origin(text: str) -> str:
     if not re.fullmatch(r"https?://[^/\s?#@]+/?", text):
         raise ArgumentTypeError(f"{text[:100]!r} is no address like https://agents.example.org")
     return text.rstrip("/").lower()
+
+
+def _replica_url(text: str) -> str:
+    from meerkat_mcp.web.options import checked_replica_url
+
+    try:
+        return checked_replica_url(text)
+    except InvalidRequest as exc:
+        raise ArgumentTypeError(f"{exc.message} {exc.hint}") from None
 
 
 def _root_path(text: str) -> str:

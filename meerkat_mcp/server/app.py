@@ -1,14 +1,17 @@
 """Builds the MCP server of a realm: tools, resources, prompts, tasks; one object for both protocol eras."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio.abc import TaskGroup
 from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
+from mcp.server.request_state import RequestStateSecurity
 from mcp.types import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -27,6 +30,7 @@ from meerkat_mcp.server.prompts import add_prompts
 from meerkat_mcp.server.realm_tools import RealmTools
 from meerkat_mcp.server.resources import add_resources
 from meerkat_mcp.server.scopes import RUN, TOOL_SCOPES, needed
+from meerkat_mcp.server.sealing import Seal
 from meerkat_mcp.server.session_tools import SessionTools
 from meerkat_mcp.server.stream_tools import StreamTools
 from meerkat_mcp.server.subscriptions import Subscriptions
@@ -102,6 +106,14 @@ class RealmServer(SurfaceServer):
         self.subscriptions = Subscriptions(realm)
         """Who hears of changes; whoever serves closes it at the end."""
         trust, changed = Trust(caller=trust_caller), self.subscriptions.config_changed
+        seal = Seal(realm.store.sealing_key, "request state")
+
+        @asynccontextmanager
+        async def lifespan(server: MCPServer[Any]) -> AsyncGenerator[TaskGroup]:
+            await seal.open()
+            async with self.subscriptions.lifespan(server) as tasks:
+                yield tasks
+
         super().__init__(
             "meerkat",
             title="Meerkat sessions",
@@ -111,7 +123,8 @@ class RealmServer(SurfaceServer):
             extensions=[tasks_extension(realm, SessionTools(realm, trust=trust)), watch_app()],
             cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},
             subscriptions=self.subscriptions.bus,
-            lifespan=self.subscriptions.lifespan,
+            lifespan=lifespan,
+            request_state_security=RequestStateSecurity(codec=seal, audience=realm.id),
             middleware=[only_what_is_allowed],
             log_level="WARNING",
         )

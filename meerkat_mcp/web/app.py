@@ -1,7 +1,7 @@
 """The Starlette app of a realm: MCP at /mcp, the watch page at /, health and metrics; or of any MCP server.
 
-From the outside in: every request is observed, so that refusals are counted too; then the guard, then who calls, then
-what was asked for.
+From the outside in: a request that another replica sent on is made its client's again; every one is observed, so that
+refusals are counted too; then the guard, then who calls, then what was asked for.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -24,11 +24,13 @@ from meerkat_mcp.server.scopes import READ
 from meerkat_mcp.web.approving import approving_routes
 from meerkat_mcp.web.auth import Authentication
 from meerkat_mcp.web.endpoint import Endpoint
+from meerkat_mcp.web.forwarding import Forwarding
 from meerkat_mcp.web.guard import Guard, Load
 from meerkat_mcp.web.health import LIVE_PATH, READY_PATH, health_routes
 from meerkat_mcp.web.metrics import CONTENT_TYPE, Metrics
 from meerkat_mcp.web.observing import Observed, Observer
-from meerkat_mcp.web.options import HttpOptions
+from meerkat_mcp.web.options import HttpOptions, is_unspecified
+from meerkat_mcp.web.replicas import Arrivals, Replica, own_key
 from meerkat_mcp.web.watch import watch_routes
 
 MCP_PATH = "/mcp"
@@ -47,6 +49,8 @@ class RealmApp(Starlette):
         self._options = options
         self._mcp = build_server(realm, trust_caller=trust_caller, expose_paths=expose_paths)
         self._sessions = HandshakeSessions(self._mcp)
+        self._replica = Replica(realm.store.sealing_key, options.replica_url)
+        self._forwarding = Forwarding(self._replica, MCP_PATH)
         self._load = Load()
         self._ending = anyio.Event()
         metrics = Metrics(realm, self._load)
@@ -56,12 +60,14 @@ class RealmApp(Starlette):
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+            await self._replica.open()
             realm.journal.listeners.add(metrics)
             try:
                 async with self._sessions.run():
                     yield
             finally:
                 realm.journal.listeners.discard(metrics)
+                await self._forwarding.close()
 
         routes = [
             Route(METRICS_PATH, measured),
@@ -69,12 +75,24 @@ class RealmApp(Starlette):
             *watch_routes(realm, self._ending),
             *approving_routes(realm),
         ]
-        parts = _parts(self._mcp, options, routes, self._load, metrics)
+        parts = _parts(self._mcp, options, routes, self._load, metrics, self._replica, self._forwarding)
         super().__init__(**parts, lifespan=lifespan)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether other replicas can be given an address of this one."""
+        return bool(self._replica.url)
+
+    def listens_at(self, url: str) -> None:
+        """Where it is served: there other replicas find it, if that is an address and the options name no other."""
+        if not self._replica.url and not is_unspecified(url):
+            self._replica.url = url
 
     async def end(self) -> None:
         """Let running turns finish for `drain_s`, end the rest, and let go of everybody who waits or follows."""
+        patient_until_s = anyio.current_time() + self._options.drain_s
         await self._realm.turns.end(self._options.drain_s)
+        await self._forwarding.end(patient_until_s - anyio.current_time())
         self._realm.journal.stop_following()
         self._mcp.subscriptions.close()
         self._ending.set()
@@ -100,15 +118,26 @@ def build_app(
     return RealmApp(realm, options, trust_caller=trust_caller, expose_paths=expose_paths)
 
 
-def http_app(server: MCPServer[Any], options: HttpOptions, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Any MCP server as an app under `options`, with further routes: a realm's app without the realm."""
-    parts = _parts(server, options, routes, Load(), None)
+def http_app(
+    server: MCPServer[Any], options: HttpOptions, routes: Sequence[BaseRoute] = (), *, replica: Replica | None = None
+) -> Starlette:
+    """Any MCP server as an app under `options`, with further routes: a realm's app without the realm.
+
+    Several of them behind one address need a `replica` each, with one key and each its own address.
+    """
+    replica = replica or Replica(own_key, options.replica_url)
+    forwarding = Forwarding(replica, MCP_PATH)
+    parts = _parts(server, options, routes, Load(), None, replica, forwarding)
     sessions = HandshakeSessions(server)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with sessions.run():
-            yield
+        await replica.open()
+        try:
+            async with sessions.run():
+                yield
+        finally:
+            await forwarding.close()
 
     return Starlette(**parts, lifespan=lifespan)
 
@@ -150,6 +179,8 @@ def _parts(
     routes: Sequence[BaseRoute],
     load: Load,
     observer: Observer | None,
+    replica: Replica,
+    forwarding: Forwarding,
 ) -> dict[str, Any]:
     server.streamable_http_app(
         streamable_http_path=MCP_PATH,
@@ -169,11 +200,16 @@ def _parts(
     )
     return {
         "routes": [
-            Route(MCP_PATH, Endpoint(server, options.body_bytes_max)),
+            Route(MCP_PATH, Endpoint(server, replica, forwarding, options.body_bytes_max)),
             *(options.auth.routes() if options.auth is not None else ()),
             *routes,
         ],
-        "middleware": [Middleware(Observed, observer), Middleware(Guard, options, load), authentication],
+        "middleware": [
+            Middleware(Arrivals, replica),
+            Middleware(Observed, observer),
+            Middleware(Guard, options, load),
+            authentication,
+        ],
     }
 
 

@@ -13,7 +13,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from meerkat_mcp.web.bodies import Incoming
 from meerkat_mcp.web.options import LOOPBACK_NAMES, HttpOptions, is_loopback
+from meerkat_mcp.web.replicas import genuine
 
 CLIENTS_MAX = 10_000
 """Of how many clients the rate is known; of more, those that have been quiet longest are forgotten."""
@@ -75,25 +77,22 @@ class Guard:
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         origin = headers.get("origin")
+        incoming = Incoming(headers, receive)
         refusal = self._refusal(scope, headers, origin)
         if refusal is not None:
+            if refusal.status_code == 413:
+                await incoming.discard(self._options.body_bytes_max)
             return await refusal(scope, receive, send)
-        whole = "content-length" not in headers and "transfer-encoding" not in headers
-
-        async def received() -> Message:
-            nonlocal whole
-            message = await receive()
-            whole = whole or not message.get("more_body", False)
-            return message
-
         if scope["method"] == "OPTIONS" and origin is not None and "access-control-request-method" in headers:
             return await _preflight(origin)(scope, receive, send)
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if message["status"] == 413:
+                    await incoming.discard(self._options.body_bytes_max)
                 out = MutableHeaders(scope=message)
                 out.setdefault("X-Content-Type-Options", "nosniff")
-                if not whole:
+                if not incoming.whole:
                     out["Connection"] = "close"  # or the rest of the body would be read to no end
                 if origin is not None:
                     out.setdefault("Access-Control-Allow-Origin", origin)
@@ -103,7 +102,7 @@ class Guard:
 
         self._load.begin(scope["method"])
         try:
-            await self._app(scope, received, stamped)
+            await self._app(scope, incoming.receive, stamped)
         finally:
             self._load.end(scope["method"])
 
@@ -135,7 +134,8 @@ class Guard:
             )
         client = scope.get("client")
         address = client[0] if client else ""
-        if self._rates is not None and not is_loopback(address) and not self._rates.take(address):
+        counted = is_loopback(address) or genuine(scope)  # by nobody, or by the replica that sent it on
+        if self._rates is not None and not counted and not self._rates.take(address):
             return _refused(
                 429,
                 "limit_exceeded",
@@ -222,7 +222,7 @@ def _preflight(origin: str) -> Response:
 def _hosts(options: HttpOptions) -> frozenset[str]:
     own = urlsplit(options.public_url).hostname if options.public_url else None
     bound = f"[{options.host}]" if ":" in options.host else options.host
-    named = (*LOOPBACK_NAMES, bound, *([own] if own else []), *options.allowed_hosts)
+    named = (*LOOPBACK_NAMES, bound, *([own] if own else []), *options.replica_hosts, *options.allowed_hosts)
     return frozenset(name.lower() for name in named)
 
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from meerkat_mcp.server.callers import CALLER_KEY, Caller
 from meerkat_mcp.server.scopes import METHOD_SCOPES, TOOL_SCOPES
+from meerkat_mcp.web.replicas import ARRIVAL_KEY, SENT_ON_KEY, Arrival
 
 access = logging.getLogger("meerkat_mcp.access")
 
@@ -68,7 +69,9 @@ class Observed:
 
 
 def _route(scope: Scope) -> str:
-    """The pattern of the path; a path that nothing serves is one of many."""
+    """The pattern of the path; a path that nothing serves is one of many. What was sent on is counted there, too."""
+    if SENT_ON_KEY in scope:
+        return "sent on"
     route: object = scope.get("route")
     return str(getattr(route, "path", "none"))
 
@@ -77,8 +80,10 @@ def _line(scope: Scope, method: str, status: int, seconds: float, sent: int) -> 
     headers = Headers(scope=scope)
     caller, client = scope.get(CALLER_KEY), scope.get("client")
     rpc, tool = headers.get("mcp-method"), headers.get("mcp-name")
+    arrival = scope.get(ARRIVAL_KEY)
     line = {
         "client": client[0] if client else None,
+        "through": arrival.by if isinstance(arrival, Arrival) and arrival.genuine else None,
         "principal": caller.principal if isinstance(caller, Caller) else None,
         "method": method,
         "path": scope["path"][:200],
@@ -87,5 +92,6 @@ def _line(scope: Scope, method: str, status: int, seconds: float, sent: int) -> 
         "status": status,
         "ms": round(seconds * 1000, 1),
         "bytes": sent,
+        "sent_on": scope.get(SENT_ON_KEY),
     }
     return {key: value for key, value in line.items() if value is not None}

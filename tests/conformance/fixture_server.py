@@ -4,29 +4,33 @@ What a scenario calls and reads has a name that the suite fixes (`test_simple_te
 it is shipped: the shipped package gives the app, its guard and its way to serve, and those are what is tested here.
 """
 
+import argparse
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
-from conformance import asking, contents, jobs
+from conformance import asking, contents, jobs, shared
 from mcp.server import MCPServer
+from mcp.server.request_state import RequestStateSecurity
 
 from meerkat_mcp.server.app import SurfaceServer
 from meerkat_mcp.server.task_wire import Tasks
 from meerkat_mcp.web.app import http_app
 from meerkat_mcp.web.options import HttpOptions
+from meerkat_mcp.web.replicas import Replica
 from meerkat_mcp.web.serving import serve_http
 
 
-def build() -> MCPServer[Any]:
-    """Everything that the scenarios ask for."""
-    work = jobs.Jobs()
+def build(folder: Path, key: bytes) -> MCPServer[Any]:
+    """Everything that the scenarios ask for. Servers with one folder and one key are replicas."""
+    work, bus = jobs.Jobs(folder), shared.Bus(folder)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Any]) -> AsyncGenerator[None]:
-        async with work.running():
+        async with work.running(), bus.running():
             yield
 
     tasks = Tasks(work, jobs.TOOLS, required=jobs.REQUIRED)
@@ -36,6 +40,8 @@ def build() -> MCPServer[Any]:
         tools=[contents.tool_with_a_rich_schema()],
         lifespan=lifespan,
         extensions=[tasks],
+        subscriptions=bus,
+        request_state_security=RequestStateSecurity(keys=[key]),
         log_level="WARNING",
     )
     contents.add(server)
@@ -44,11 +50,23 @@ def build() -> MCPServer[Any]:
     return server
 
 
-async def serve() -> None:
+async def serve(folder: Path) -> None:
     """Serve on a free port until a signal; the address is the first line on standard error."""
-    options = HttpOptions(port=0)
-    await serve_http(http_app(build(), options), options, on_ready=lambda url: print(url, file=sys.stderr, flush=True))
+    options, key = HttpOptions(port=0), shared.key(folder)
+
+    async def sealing_key() -> bytes:
+        return key
+
+    replica = Replica(sealing_key)
+
+    def ready(url: str) -> None:
+        replica.url = url
+        print(url, file=sys.stderr, flush=True)
+
+    await serve_http(http_app(build(folder, key), options, replica=replica), options, on_ready=ready)
 
 
 if __name__ == "__main__":
-    anyio.run(serve)
+    parser = argparse.ArgumentParser(description="Serves the fixtures.")
+    parser.add_argument("folder", type=Path, help="what replicas have in common")
+    anyio.run(serve, parser.parse_args().folder)

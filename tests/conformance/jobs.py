@@ -1,16 +1,22 @@
-"""Fixtures that take long: tools whose calls become tasks of our extension, kept in a book of their own."""
+"""Fixtures that take long: tools whose calls become tasks of our extension, kept in a book of their own.
 
+A job runs in the process that began it. Others of the same folder see how it stands, and write to it.
+"""
+
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 from conformance.asking import answered, form, named
+from conformance.shared import LOOK_INTERVAL_S, Shelf
 from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult
@@ -47,6 +53,7 @@ class Question:
 class Job:
     """One call that goes on by itself."""
 
+    shelf: Shelf
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     status: TaskStatus = "working"
     created_ms: int = field(default_factory=now_ms)
@@ -62,6 +69,7 @@ class Job:
 
     def become(self, status: TaskStatus) -> None:
         self.status, self.updated_ms = status, now_ms()
+        self.shelf.put(self.id, self.shown())
 
     async def run(self, ctx: Request, call_next: CallNext) -> None:
         current.set(self)
@@ -87,8 +95,8 @@ class Job:
             question = self.questions.pop(key)
             question.answer = answers[key]
             question.answered.set()
-        if not self.over and not self.questions:
-            self.become("working")
+        if not self.over:
+            self.become("input_required" if self.questions else "working")
 
     def cancel(self) -> None:
         if not self.over:
@@ -112,15 +120,17 @@ current: ContextVar[Job] = ContextVar("current")
 
 
 class Jobs:
-    """A `TaskBook` in memory."""
+    """A `TaskBook` in a folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._shelf = Shelf(folder)
         self._jobs: dict[str, Job] = {}
         self._tasks: TaskGroup | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._read_letters)
             yield
             self._tasks.cancel_scope.cancel()
 
@@ -128,24 +138,33 @@ class Jobs:
         if params.name == "test_tool_with_task" and not params.input_responses:
             return await call_next(ctx)  # it asks before there is a task
         assert self._tasks is not None, "it is running"
-        job = Job()
+        job = Job(self._shelf)
         self._jobs[job.id] = job
+        job.become("working")
         self._tasks.start_soon(job.run, ctx, call_next)
         return job.shown()
 
-    def _found(self, task_id: str) -> Job:
-        if task_id not in self._jobs:
-            raise UnknownTask
-        return self._jobs[task_id]
-
     async def get(self, task_id: str, ctx: Request) -> Task:
-        return self._found(task_id).shown()
+        if not re.fullmatch("[0-9a-f]{32}", task_id) or (shown := self._shelf.get(task_id)) is None:
+            raise UnknownTask
+        return shown
 
     async def update(self, task_id: str, answers: Mapping[str, Any], ctx: Request) -> None:
-        self._found(task_id).hear(answers)
+        await self.get(task_id, ctx)
+        await self._shelf.write(task_id, answers)
 
     async def cancel(self, task_id: str, ctx: Request) -> None:
-        self._found(task_id).cancel()
+        await self.get(task_id, ctx)
+        await self._shelf.write(task_id, None)
+
+    async def _read_letters(self) -> None:
+        """Answers, or nothing: then the job is to end. Its own process writes to it as well."""
+        while True:
+            for job in list(self._jobs.values()):
+                for place, answers in self._shelf.letters(job.id):
+                    job.cancel() if answers is None else job.hear(answers)
+                    place.unlink()
+            await anyio.sleep(LOOK_INTERVAL_S)
 
 
 def add(server: MCPServer[Any]) -> None:

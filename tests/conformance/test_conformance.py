@@ -1,4 +1,4 @@
-"""MCP's official conformance suite, against two servers.
+"""MCP's official conformance suite, against two servers, and against two processes of the one with the fixtures.
 
 Most of its scenarios call tools and read resources that a server has only for the suite. A server with those, on the
 app, the guard and the extensions that we ship, must pass all of them. The shipped server has none of those, and must
@@ -40,6 +40,13 @@ def test_a_server_with_the_fixtures_passes_every_scenario(run_on_fixtures: Runni
     assert run.code == 0, run.output
     passed = {name for name, checks in run.scenarios.items() if any(check.status == "SUCCESS" for check in checks)}
     assert run.scenarios.keys() - passed <= NOT_OFFERED.keys()
+
+
+@pytest.mark.parametrize("revision", SCENARIOS)
+def test_two_of_them_behind_a_plain_round_robin_proxy_pass_every_scenario(run_on_replicas: Running, revision: str):
+    run = complete(run_on_replicas(revision), revision)
+    assert unexpected(run, NOT_OFFERED) == ""
+    assert run.code == 0, run.output
 
 
 def test_the_shipped_server_passes_every_scenario_that_needs_no_fixture_and_no_other(run_on_shipped: Running):

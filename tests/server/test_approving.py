@@ -385,18 +385,21 @@ async def test_a_state_goes_with_its_own_call_only(modern):
     assert bench.made == []
 
 
-async def test_a_state_of_another_server_is_refused(modern):
-    await staged(modern)
+async def test_a_state_is_good_at_every_server_of_the_realm_and_refused_in_other_realms(modern, tmp_path):
+    bench = await staged(modern)
     question = await asked(modern)
-    async with Client(build_server(modern.realm), elicitation_callback=Person()) as other:
+    call = "meerkat_run", {"prompt": WRITE, "provider_params": {"delta_ms": 0}}
+    brought = {"input_responses": {"call_1_1": form("approve")}, "request_state": question.request_state}
+    async with (
+        open_realm(choose("elsewhere", state_root=tmp_path)) as realm,
+        Client(build_server(realm), elicitation_callback=Person()) as stranger,
+    ):
         with pytest.raises(MCPError):
-            await other.session.call_tool(
-                "meerkat_run",
-                {"prompt": WRITE, "provider_params": {"delta_ms": 0}},
-                input_responses={"call_1_1": form("approve")},
-                request_state=question.request_state,
-                allow_input_required=True,
-            )
+            await stranger.session.call_tool(*call, **brought, allow_input_required=True)
+    assert bench.made == []
+    async with Client(build_server(modern.realm), elicitation_callback=Person()) as other:
+        await other.session.call_tool(*call, **brought, allow_input_required=True)
+    assert bench.made == ["write"]
 
 
 async def test_a_state_used_twice_decides_once(modern):

@@ -1,14 +1,18 @@
 """Who may knock: Host and Origin, how often, how many at a time, with how much. What is refused changes nothing."""
 
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import httpx2
 import pytest
+from anyio.abc import SocketStream
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from web.conftest import OpenServer, headers_for, modern
 
+from meerkat_mcp.web.bodies import DISCARD_BYTES_MAX, Incoming
 from meerkat_mcp.web.guard import Guard, Load, Rates
 from meerkat_mcp.web.options import HttpOptions
 
@@ -179,6 +183,50 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read_as_anything
                     while True:  # what comes after it finds nobody who reads it
                         await stream.send(chunk)
         assert (await server.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 5000000", "Transfer-Encoding: chunked"])
+async def test_who_sends_all_of_a_body_that_is_too_large_before_listening_hears_why_it_is_refused(
+    open_server: OpenServer, framing: str
+):
+    async with open_server("--max-body", "2000") as server, knock(server.url) as stream:
+        await stream.send(f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode())
+        piece = b"x" * 50_000
+        for _ in range(100):
+            await stream.send(b"C350\r\n" + piece + b"\r\n" if "chunked" in framing else piece)
+        await stream.send(b"0\r\n\r\n" if "chunked" in framing else b"")
+        with anyio.fail_after(10):
+            assert (await stream.receive()).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"content-length": "5000", "expect": "100-continue"}, {"content-length": "99999999"}]
+)
+async def test_nobody_is_asked_to_send_what_is_not_wanted_and_far_too_much_is_not_waited_for(headers: dict[str, str]):
+    async def receive() -> Message:
+        raise AssertionError("the answer comes first")
+
+    await Incoming(Headers(headers), receive).discard(2000)
+
+
+async def test_of_a_body_without_end_no_more_is_taken_in_than_there_is_patience_for():
+    taken = 0
+
+    async def receive() -> Message:
+        nonlocal taken
+        taken += 2**20
+        return {"type": "http.request", "body": b" " * 2**20, "more_body": True}
+
+    incoming = Incoming(Headers({"transfer-encoding": "chunked"}), receive)
+    await incoming.discard(2**20)
+    assert (incoming.whole, taken) == (False, DISCARD_BYTES_MAX + 2 * 2**20)
+
+
+@asynccontextmanager
+async def knock(url: str) -> AsyncGenerator[SocketStream]:
+    host, port = url.removeprefix("http://").split(":")
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        yield stream
 
 
 async def test_more_mcp_sessions_than_may_be_are_refused_and_modern_clients_need_none(open_server: OpenServer):
