@@ -19,7 +19,7 @@ from meerkat_mcp.cli.exits import EXIT_CODES
 from meerkat_mcp.domain import errors, events, messages, servers, settings
 from meerkat_mcp.domain.config import Config
 from meerkat_mcp.domain.session import ACCEPTS
-from meerkat_mcp.server import inputs, results
+from meerkat_mcp.server import inputs, realm_results, results
 from meerkat_mcp.server.app import surface
 from meerkat_mcp.server.surface import SurfaceTool, compact
 
@@ -34,7 +34,7 @@ SHARED: tuple[type[BaseModel], ...] = (inputs.SettingsInput, inputs.TurnInput)
 def tools_page() -> str:
     """Every MCP tool: what it takes and what it gives."""
     tools = surface(cast(Any, None))  # the tools are described without a realm
-    models = {str(compact(model, gives=True)): model for model in _models(results)}
+    models = {str(compact(model, gives=True)): model for model in [*_models(results), *_models(realm_results)]}
     lines = [TOOLS.rstrip(), "", "| Tool | Does | Hints |", "|---|---|---|"]
     lines += [f"| [`{tool.name}`](#{tool.name}) | {tool.description} | {_hints(tool)} |" for tool in tools]
     used: list[type[BaseModel]] = []
@@ -84,7 +84,7 @@ def _models(module: Any) -> list[type[BaseModel]]:
 def _inside(*models: type[BaseModel]) -> list[type[BaseModel]]:
     """The models that the fields of these are made of."""
     found: dict[str, type[BaseModel]] = {}
-    modules = (servers, messages, settings, inputs, results, events)
+    modules = (servers, messages, settings, inputs, results, realm_results, events)
     known = {model.__name__: model for module in modules for model in _models(module)}
     for model in models:
         for name in model.model_json_schema(mode="serialization").get("$defs", {}):
@@ -222,7 +222,8 @@ def _inner(command: Any) -> dict[str, Any]:
 
 
 def _own(command: Any, everywhere: set[str]) -> list[Any]:
-    return [a for a in command._actions if a.dest not in everywhere and not isinstance(a.choices, dict)]
+    shown = [a for a in command._actions if a.help != argparse.SUPPRESS]
+    return [a for a in shown if a.dest not in everywhere and not isinstance(a.choices, dict)]
 
 
 def _flags(actions: Sequence[Any]) -> list[str]:

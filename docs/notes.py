@@ -35,7 +35,8 @@ from the log when the text is complete. So `seq` always grows by one when an eve
 you read later is where deltas were ([why](../explanation/the-log.md)).
 
 A turn has exactly one end: `turn_completed`, `turn_interrupted`, `turn_limit_reached` or `turn_failed`.
-`turn_waiting` is not an end: the same turn goes on with `turn_resumed`.
+`turn_waiting` is not an end: the same turn goes on with `turn_resumed`. Nor is `turn_suspended`: the process of the
+turn had to go, and another one, which `turn_resumed` names, goes on. What its unfinished step said is void then.
 
 `done` is not an event. A stream read sets `done: true` when the last event it returns ended a turn, or left it
 waiting for you.
@@ -53,7 +54,7 @@ tool calls of that step come anew.
 | `cancelled` | The caller cancelled the call that started the turn. |
 | `superseded` | A prompt with `if_busy: "interrupt"` took its place. |
 | `owner_lost` | The process that ran it died. |
-| `shutdown` | The process that ran it was told to end. |
+| `shutdown` | The process that ran it was told to end, and was no server, which would have suspended it. |
 | `abandoned` | Its session was archived or copied while it was not over. |
 
 ## The envelope
@@ -88,12 +89,13 @@ A realm has one config: a JSON document with a **generation**, a number that gro
 that is absent has its default. An unknown key is an error that names the nearest known one.
 
 Read and change it with `meerkat_config` or `meerkat-mcp config` ([how to](../how-to/configure.md)). A change holds
-for turns that begin after it. A turn that runs keeps what it began with.
+for turns that begin after it. A turn that runs keeps what it began with. A machine's own file with the same keys
+(`--config`) lies under it ([layers](../how-to/configure.md#on-one-machine)).
 
 The document is at most 262,144 bytes. A key or a password in it is refused: secrets stay in the environment.
 
-`permissions`, `providers`, `self_hosted`, `mcp_servers` and a laxer `agent.permission_mode` are a person's: over MCP
-a change of them is `permission_denied`, unless the server was started with `--trust-caller`
+`permissions`, `providers`, `self_hosted`, `mcp_servers`, `retention` and a laxer `agent.permission_mode` are a
+person's: over MCP a change of them is `permission_denied`, unless the server was started with `--trust-caller`
 ([why](../how-to/permissions.md)).
 """
 
@@ -117,9 +119,9 @@ What a command was asked for goes to stdout, everything else to stderr. With `--
 Exit codes are on [the errors page](errors.md). Beyond those: 0 is success (or a turn that waits), 1 also means
 that a turn was interrupted or stopped at a limit, 130 is Ctrl-C, and 141 a closed pipe.
 
-Environment: `MEERKAT_STATE_ROOT` is the folder that realms lie in, and `MEERKAT_REALM` the realm that is meant when
-no `--realm` is given. A flag wins over a variable. The providers' keys are in
-`ANTHROPIC_API_KEY`, `OPENAI_API_KEY`, and `GEMINI_API_KEY` or `GOOGLE_API_KEY`.
+Environment: `MEERKAT_STATE_ROOT` is the folder that realms lie in, `MEERKAT_REALM` the realm that is meant when
+no `--realm` is given, and `MEERKAT_CONFIG` this machine's config file where no `--config` is. A flag wins over a
+variable. The providers' keys are in `ANTHROPIC_API_KEY`, `OPENAI_API_KEY`, and `GEMINI_API_KEY` or `GOOGLE_API_KEY`.
 """
 
 EVENT_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -138,6 +140,7 @@ EVENT_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "turn_started",
             "turn_waiting",
+            "turn_suspended",
             "turn_resumed",
             "turn_completed",
             "turn_interrupted",
@@ -316,11 +319,15 @@ FIELDS: dict[str, str] = {
     "TurnResult.warnings": "What went wrong without ending the turn (a tool server is away, a compaction failed), "
     "or was left out.",
     "TurnResult.error": "Why the turn failed.",
-    "SessionView.state": "`stopping`: a turn was told to end and has not ended yet.",
+    "SessionView.state": "`stopping`: a turn was told to end and has not ended yet. `suspended`: its process had to "
+    "go, and a server of the realm takes it up.",
     "SessionView.model": "Absent: the realm's default.",
     "SessionView.messages": "Prompts and replies.",
     "SessionView.usage": "Of all its turns.",
     "SessionView.last_seq": "Its last event.",
+    "SessionView.matched": "Where `query` found it; absent where this row shows the words, or the id.",
+    "Excerpt.seq": "The event that it is in.",
+    "Excerpt.text": "At most 160 characters around the word.",
     "SessionList.next_cursor": "Absent on the last page.",
     "ReadResult.turn": "Absent when the session never had a turn.",
     "ReadResult.queued_turns": "Prompts that run next.",
@@ -340,7 +347,7 @@ FIELDS: dict[str, str] = {
     "Capabilities.versions": "Of Python, the MCP SDK, pydantic, and of what the backend uses.",
     "Capabilities.default_reason": "Why this model is the default.",
     "Capabilities.running_turns": "In this process.",
-    "Capabilities.transport": "What carries this call: http, or on stdio pipes or threads.",
+    "Capabilities.transport": "What carries this call: http; socket with `--shared`; or on stdio pipes or threads.",
     "Capabilities.warnings": "What the operator should know.",
     "StreamEvents.status": "`timeout`: nothing came in time. `closed`: the session or the stream is gone.",
     "StreamEvents.events": "See [the events](events.md).",
@@ -437,6 +444,10 @@ ADVICE: dict[str, str] = {
     "`wait_seconds`, or resume with `if_busy`: `interrupt` or `queue`.",
     "idempotency_conflict": "`session_id` and `turn_id` say what it was used for. Take a new key for a new request.",
     "generation_conflict": "`expected` and `current` are the two generations. Read again, make your change on that.",
+    "plan_changed": "`plan_id` is the plan of now, `session_ids` and `total` say what it would delete. Look at it, and "
+    "confirm that one.",
+    "realm_conflict": "Another name is free; a realm in use is free when its processes have ended; a copy or a "
+    "deletion that was cut off is finished by the same command. [Manage realms](../how-to/manage-realms.md).",
     "backend_mismatch": "A realm keeps the backend it was made with. Leave the flag out, or use another realm.",
     "permission_denied": "It is a person's to do, or the operator's to allow: the hint says how. "
     "[Permissions and approvals](../how-to/permissions.md).",

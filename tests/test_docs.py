@@ -389,7 +389,8 @@ def test_the_commands_that_add_us_to_a_host_start_our_server(page: Page):
 
 def assert_serves(arguments: list[str]) -> None:
     asked = grammar.parsed(arguments)
-    assert (asked.command, asked.realm) == ("serve:serve", "my-realm")
+    assert asked.command in ("serve:serve", "resident:through")
+    assert asked.realm == "my-realm"
 
 
 def inspector_servers() -> list[Any]:
@@ -472,8 +473,10 @@ def test_the_commands_of_a_page_work(page: Page, tmp_path: Path):
     terminal = Terminal(tmp_path)
     beside: list[tuple[subprocess.Popen[str], int]] = []
     try:
-        for block in page.of("sh"):
-            for line in block.commands():
+        for block in page.blocks:
+            if "file" in block.notes:
+                (tmp_path / block.notes["file"]).write_text(block.text, encoding="utf-8")
+            for line in block.commands() if block.language == "sh" else ():
                 if not line.startswith("meerkat-mcp "):
                     continue
                 if "background" in block.notes:
@@ -531,6 +534,8 @@ SAYS = {
     "approvals.py": "completed The demo model got these results:\n- notes__add (call_1_1) answered: Noted: Buy milk.",
     "callback_tool.py": "Rain and 4 degrees in Oslo.",
     "embed.py": "Your name is Ada.",
+    "embed_export.py": "Names {'from': 'embedded'} ()\nThis is the demo model: a script, no AI. Turn 2 of this "
+    "conversation. Your name is Ada.",
     "embed_follow.py": "turn_completed",
     "embed_http.py": "Nice to meet you, Ada.",
     "embed_server.py": "Nice to meet you, Ada.",

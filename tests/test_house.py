@@ -85,8 +85,9 @@ def names_say_what_things_are(module: Module) -> Iterator[str]:
 
 
 def only_the_realms_room_reads_the_environment(module: Module) -> Iterator[str]:
+    """And the proxy of a shared server, which hands it on to that room in another process, and cannot import it."""
     reading = re.compile(r"\bos\.(environb?|getenvb?)\b|\bfrom os import .*\b(environb?|getenvb?)\b")
-    if not module.path.startswith("realms/"):
+    if not module.path.startswith(("realms/", "shared/")):
         for node in module.nodes:
             if isinstance(node, ast.Attribute | ast.ImportFrom) and reading.search(ast.unparse(node)):
                 yield f"line {node.lineno}: {ast.unparse(node)}"
@@ -102,11 +103,12 @@ def nothing_is_printed(module: Module) -> Iterator[str]:
 def anyio_runs_everything(module: Module) -> Iterator[str]:
     """Cancelling is what ends turns here, and anyio's is level-triggered and scoped; asyncio's is neither.
 
-    asyncio itself stays where there is no other way: the pipes of our stdio transport, whose reads and writes are
-    callbacks of the event loop; signals, which anyio does not hear on Windows; and drivers of stores that are written
-    for it.
+    asyncio itself stays where there is no other way: the pipes and sockets of our connections, whose reads and writes
+    are callbacks of the event loop; signals, which anyio does not hear on Windows; and drivers of stores that are
+    written for it.
     """
-    if module.path in ("server/stdio.py", "server/signals.py") or module.path.startswith("stores/"):
+    connections = ("server/connection.py", "server/stdio.py", "server/signals.py")
+    if module.path in connections or module.path.startswith("stores/"):
         return
     for node in module.nodes:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -214,6 +216,7 @@ PLANTED = {
     "Ground is pure": ("domain/session.py", "import time"),
     "MCP stays at the edge": ("sessions/turn.py", "import mcp"),
     "HTTP stays in the web room": ("server/callers.py", "import starlette"),
+    "Proxy": ("shared/talk.py", "import pydantic"),
     "No cycles anywhere": ("domain/messages.py", "import meerkat_mcp.domain.events"),
 }
 """For each contract an import that breaks it, and where."""
