@@ -26,7 +26,7 @@ def with_agents(agents: Starlette) -> Starlette:
 
 
 async def main() -> None:
-    async with open_realm(choose("embedded")) as realm:
+    async with open_realm(choose("embedded"), serves=True) as realm:
         agents = build_app(realm, HttpOptions(host="127.0.0.1", drain_s=0))
         server = uvicorn.Server(uvicorn.Config(with_agents(agents), http="h11", log_level="warning"))
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -23,6 +23,7 @@ from meerkat_mcp.sessions.decisions import Approval
 TEXT_CHARS = 40_000
 """How much text a result has unless its caller says otherwise: about 10,000 tokens, well under hosts' limits."""
 
+OFFSET_MAX = 2**31
 SessionRef = Annotated[str, Field(min_length=1, max_length=200)]
 Prompt = Annotated[str, Field(max_length=PROMPT_CHARS_MAX)]
 MaxChars = Annotated[int, Field(ge=100, le=1_000_000)]
@@ -205,7 +206,7 @@ class SessionsInput(Input):
     """Which sessions to list."""
 
     limit: int = Field(default=20, ge=1, le=200)
-    offset: int = Field(default=0, ge=0)
+    offset: int = Field(default=0, ge=0, le=OFFSET_MAX)
     cursor: str | None = Field(default=None, max_length=500, description="next_cursor of the page before.")
     labels: Labels | None = Field(default=None, max_length=LABELS_MAX)
     state: Literal["idle", "running", "waiting"] | None = None
@@ -219,7 +220,7 @@ class ReadInput(Input):
     session_id: SessionRef
     wait_seconds: float = Field(default=0, ge=0, le=3600, description="Wait for the running turn's end.")
     turn_id: str | None = Field(default=None, min_length=1, max_length=64, description="Default: the latest turn.")
-    text_offset: int = Field(default=0, ge=0, description="Read a long text on from here.")
+    text_offset: int = Field(default=0, ge=0, le=OFFSET_MAX, description="Read a long text on from here.")
     max_chars: MaxChars = TEXT_CHARS
 
 
@@ -227,7 +228,9 @@ class HistoryInput(Input):
     """A page of a session's messages."""
 
     session_id: SessionRef
-    offset: int | None = Field(default=None, ge=0, description="From the first message; left out: the newest page.")
+    offset: int | None = Field(
+        default=None, ge=0, le=OFFSET_MAX, description="From the first message; left out: the newest page."
+    )
     limit: int = Field(default=20, ge=1, le=200)
     max_chars: MaxChars = TEXT_CHARS
 

@@ -12,7 +12,7 @@ from meerkat_mcp.domain.messages import Value
 from meerkat_mcp.domain.recorded import Recorded
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.stores.base import Store, found_by, is_full
-from meerkat_mcp.stores.searching import SEARCHED, begins_all, query_words, said, words
+from meerkat_mcp.stores.searching import SEARCHED, begins_all, folded, query_words, said, words
 
 EXCERPT_CHARS_MAX = 160
 BEFORE_CHARS_MAX = 60
@@ -67,7 +67,7 @@ async def _first(store: Store, session: Session, wanted: Sequence[str], most: in
 
 def _matching(recorded: Recorded, wanted: Sequence[str]) -> str | None:
     """The text of a message, if the words are all in it. Most are refused by their bytes, without being read."""
-    body = recorded.body.decode().casefold()
+    body = folded(recorded.body.decode())
     if not all(word in body for word in wanted):
         return None
     text = said(recorded)
@@ -77,7 +77,8 @@ def _matching(recorded: Recorded, wanted: Sequence[str]) -> str | None:
 def _piece(text: str, wanted: Sequence[str]) -> str:
     """The text around the first place of its most telling word: the longest."""
     longest = max(wanted, key=len)
-    place = next((word.start() for word in _WORD.finditer(text) if word[0].casefold().startswith(longest)), 0)
+    begins = (word.start() for word in _WORD.finditer(text) if folded(word[0]).startswith(longest))
+    place = next(begins, max(0, folded(text).find(longest)))  # Chinese has no spaces: there it is nearly that place
     wide = 4 * EXCERPT_CHARS_MAX  # enough to be cut from once it is on one line
     before, after = text[max(0, place - wide) : place], text[place : place + wide]
     lead = " ".join(before.split()) + (" " if before[-1:].isspace() else "")

@@ -18,7 +18,7 @@ from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.sessions.plan import Plan
 from meerkat_mcp.sessions.turns import Place, Turns
 
-OTHERS_MAY_S = 30.0
+OTHERS_MAY_S = 600.0
 """How long a process without the key of a session's provider leaves it to others, before it says what is missing."""
 
 Heir = Callable[[Session], e.Event]

@@ -21,6 +21,8 @@ LEASE_S = 15.0
 RENEW_INTERVAL_S = 5.0
 END_S = 1.0
 """For what a process that ends has still to record."""
+JUMP_S = 5.0
+"""A clock that went on by so much more than we did: the machine slept, or somebody set it."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ class Turns:
         self._freed, self._ended = anyio.Event(), anyio.Event()
         self._lease_ms = 0
         self._renewing = anyio.Lock()
+        self._clock_ahead_s = self._ahead_s()
+        self._doubt_until_s = 0.0
 
     @property
     def running(self) -> int:
@@ -158,7 +162,7 @@ class Turns:
         turn = session.turn
         if not session.active or turn is None:
             return session
-        if await self._is_worked_on(turn):
+        if await self._is_worked_on(turn) or self._clock_jumped():
             return session
 
         def decide(current: Session) -> Sequence[e.Event]:
@@ -183,6 +187,19 @@ class Turns:
             return any(run.turn_id == turn.turn_id for run in self._working) or len(self._working) < self._taken
         return await self._journal.store.alive(turn.owner.incarnation, now_ms=self._journal.clock.now_ms())
 
+    def _clock_jumped(self) -> bool:
+        """Whether leases say nothing just now: the clock went on without us, and perhaps without their owners, who get
+        the time to renew them.
+        """
+        before_s, self._clock_ahead_s = self._clock_ahead_s, self._ahead_s()
+        if abs(self._clock_ahead_s - before_s) > JUMP_S:
+            self._doubt_until_s = anyio.current_time() + RENEW_INTERVAL_S + END_S
+        return anyio.current_time() < self._doubt_until_s
+
+    def _ahead_s(self) -> float:
+        """How far the clock is ahead of the time that passed for us."""
+        return self._journal.clock.now_ms() / 1000 - anyio.current_time()
+
     async def _work(self, run: TurnRun, place: Place, then: Then) -> None:
         try:
             try:
@@ -203,22 +220,28 @@ class Turns:
             await self._renew_or_warn()
         while True:
             await anyio.sleep(RENEW_INTERVAL_S)
+            self._clock_jumped()  # what is noticed late is noticed too late
             if self._taken or self.hands_over:
                 await self._renew_or_warn()
 
     async def _renew(self) -> None:
-        expires_ms = self._journal.clock.now_ms() + int(LEASE_S * 1000)
-        owner = self.owner
-        await self._journal.store.renew(
-            Instance(
-                instance_id=owner.instance_id,
-                incarnation=owner.incarnation,
-                host=owner.host,
-                pid=owner.pid,
-                expires_ms=expires_ms,
+        """Take the lease anew; again, when the store took so long for it that it is half over."""
+        clock, owner = self._journal.clock, self.owner
+        while True:
+            begun_ms = clock.now_ms()
+            expires_ms = begun_ms + int(LEASE_S * 1000)
+            await self._journal.store.renew(
+                Instance(
+                    instance_id=owner.instance_id,
+                    incarnation=owner.incarnation,
+                    host=owner.host,
+                    pid=owner.pid,
+                    expires_ms=expires_ms,
+                )
             )
-        )
-        self._lease_ms = expires_ms
+            self._lease_ms = expires_ms
+            if clock.now_ms() - begun_ms < RENEW_INTERVAL_S * 1000:
+                return
 
     async def _renew_or_warn(self) -> None:
         try:

@@ -137,8 +137,8 @@ class Server:
             connection = await self._pool.acquire(timeout=ANSWER_S)
             try:
                 return await ask(connection)
-            except Exception as error:
-                if is_lost(error):
+            except BaseException as error:  # who is cancelled again and again does not get as far as to roll back
+                if is_lost(error) or connection.is_in_transaction():
                     connection.terminate()
                 raise
             finally:

@@ -2,9 +2,10 @@
 
 The same in every backend, and nothing of it is any database's: text becomes words here, and an index is given words.
 A query finds a session when each of its words begins a word of the title, the opening and the labels together, or of
-one message. Case makes no difference. Letters, digits and `_` make words; everything else stands between them. Chinese
-and Japanese put nothing between words, so there each character makes a word together with the one that follows it:
-what stands in the middle of a sentence is found, by one character and by many.
+one message. Case makes no difference, nor do accents: `Quebec` finds Québec. Letters, digits and `_` make words;
+everything else stands between them. Chinese and Japanese put nothing between words, so there each character makes a
+word together with the one that follows it: what stands in the middle of a sentence is found, by one character and by
+many.
 """
 
 import re
@@ -26,6 +27,7 @@ QUERY_WORDS_MAX = 16
 SEARCHED = frozenset({"turn_started", "turn_resumed", "text_complete"})
 """The types of the events whose text is searched: prompts and replies."""
 
+_ACCENTS = re.compile("[\u0300-\u036f]+")
 _ASCII = re.compile(r"[a-z0-9_]+")
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _WORD = re.compile(rf"(?=([{_UNSPACED}]{{1,2}}))[{_UNSPACED}]|([^\W{_UNSPACED}]+)")
@@ -33,13 +35,17 @@ _WORD = re.compile(rf"(?=([{_UNSPACED}]{{1,2}}))[{_UNSPACED}]|([^\W{_UNSPACED}]+
 
 def words(text: str, most: int = WORDS_MAX) -> list[str]:
     """The different words of a text, in order of their first place."""
-    text = text[:TEXT_CHARS_MAX]
-    if text.isascii():
-        found = _ASCII.findall(text.lower())
-    else:
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        found = [pair or word for pair, word in _WORD.findall(text)]
+    text = folded(text[:TEXT_CHARS_MAX])
+    found = _ASCII.findall(text) if text.isascii() else [pair or word for pair, word in _WORD.findall(text)]
     return list(dict.fromkeys(word[:WORD_CHARS_MAX] for word in found))[:most]
+
+
+def folded(text: str) -> str:
+    """The text without what makes no difference: case, accents, ways to write the same letter."""
+    if text.isascii():
+        return text.lower()
+    apart = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return unicodedata.normalize("NFKC", _ACCENTS.sub("", apart))
 
 
 def query_words(query: str) -> list[str]:

@@ -43,6 +43,8 @@ from meerkat_mcp.stores.sqlite_writer import CLAIM, LAST_POSITION, Writer
 T = TypeVar("T")
 
 SMALL_ROWS_MAX = 200
+CATCH_UP_S = 1.0
+"""For those whom a locked file kept from renewing their leases."""
 HEARING_INTERVAL_S = 0.01
 """What follows a quiet time is heard at once; in a flood of commits it is enough to look this often."""
 
@@ -311,11 +313,20 @@ class SQLiteStore:
         await self.writer.change(partial(self._instances.renew, instance=instance, now_ms=now_ms), durable=False)
 
     async def alive(self, incarnation: str, *, now_ms: int) -> bool:
-        """See `Store`. A process does not doubt itself, however late it comes to renew its lease."""
+        """See `Store`. A process does not doubt itself, however late it comes to renew its lease. Of another one that
+        is there a lapsed lease says nothing yet: perhaps nobody could write, because somebody was stopped in the middle
+        of it. So it is asked again when one can write, and everybody had the time to.
+        """
         if incarnation in self._instances.own:
             return True
+        if not (rows := await self._rows(EXPIRES, (incarnation,))) or self._instances.is_dead(incarnation):
+            return False
+        if now_ms < rows[0][0]:
+            return True
+        await self.writer.change(lambda _: None, durable=False)
+        await anyio.sleep(CATCH_UP_S)
         rows = await self._rows(EXPIRES, (incarnation,))
-        return bool(rows) and self._instances.lives(incarnation, expires_ms=rows[0][0], now_ms=now_ms)
+        return bool(rows) and now_ms < rows[0][0] and not self._instances.is_dead(incarnation)
 
     async def retire(self, incarnation: str) -> None:
         """See `Store`."""

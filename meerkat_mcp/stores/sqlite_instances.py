@@ -32,9 +32,9 @@ class Instances:
         row = (instance.incarnation, instance.instance_id, instance.host, instance.pid, instance.expires_ms)
         connection.execute(_RENEW, row)
 
-    def lives(self, incarnation: str, *, expires_ms: int, now_ms: int) -> bool:
-        """Whether the process with this lease can still be working."""
-        return now_ms < expires_ms and self._held(incarnation) is not False
+    def is_dead(self, incarnation: str) -> bool:
+        """Whether the process has died: it had a lock, and that is free."""
+        return self._held(incarnation) is False
 
     def retire(self, connection: Connection, incarnation: str) -> None:
         """Forget an instance and its lock."""

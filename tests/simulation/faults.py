@@ -166,6 +166,9 @@ class View:
             return False
         return await self._shared.store.alive(incarnation, now_ms=now_ms)
 
+    async def on_duty(self, *given: Any, **named: Any) -> bool:
+        return await self._answered(self._shared.store.on_duty, *given, **named)
+
     async def take(self, **named: Any) -> Sequence[str]:
         return await self._answered(self._shared.store.take, **named)
 
