@@ -6,6 +6,8 @@ from benchmarks.results import Benchmark
 
 BENCHMARKS: dict[str, str] = {
     "cold-start": "starting:cold_start",
+    "shared-start": "residing:shared_start",
+    "shared-hosts": "residing:shared_hosts",
     "cli-list": "starting:cli_list",
     "imports": "starting:imports",
     "stdio-call": "calling:stdio_call",
@@ -27,6 +29,8 @@ BENCHMARKS: dict[str, str] = {
     "read-since": "reading:read_since",
     "replay": "reading:replay",
     "list-pages": "listing:list_pages",
+    "growing-sqlite": "growing:growing_sqlite",
+    "growing-postgres": "growing:growing_postgres",
     "memory": "remembering:memory",
     "stall": "stalling:stall",
     "adapters": "adapting:adapters",

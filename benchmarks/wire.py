@@ -55,6 +55,10 @@ class Server:
         self.rss_bytes = psutil.Process(self._process.pid).memory_info().rss
         self.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send(self, line: bytes) -> None:
         self.stdin.write(line)
         self.stdin.flush()
