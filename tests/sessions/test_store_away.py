@@ -53,18 +53,19 @@ async def until_back(realm):
 
 
 async def test_a_turn_waits_for_a_database_that_was_restarted_and_goes_on(realm, wire):
+    away = anyio.Event()
+
     async def work(_):
         await wire.cut()
         await until_away(realm)
+        away.set()
         return Output(content="worked")
 
     bench = equip(realm, Bench(tool("work"), does={"work": work}))
     use(realm, Scripted(calls(call("work")), says("all done")))
     with anyio.fail_after(3 * PATIENCE_S):
         started = await realm.sessions.run("go", settings(**AUTO))
-        while not bench.made:
-            await anyio.lowlevel.checkpoint()
-        await until_away(realm)
+        await away.wait()
         await wire.mend()
         await until_back(realm)
         finished = await ended(realm, started)

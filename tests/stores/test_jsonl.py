@@ -1125,7 +1125,7 @@ SAYINGS = ("Straße", "ﬁne day", "K2 is 8611 m", "日本語の文章", "İstan
 
 
 @pytest.mark.parametrize(
-    "query", ["strasse", "STRASSE", "fine", "k2", "本語", "istanbul", "here", "naïve caf", "8611 k"]
+    "query", ["strasse", "STRASSE", "fine", "k2", "本語", "istanbul", "here", "naive cafe", "8611 k"]
 )
 async def test_what_was_said_is_found_whatever_its_letters(jsonl: JsonlStore, query: str) -> None:
     for number, text in enumerate(SAYINGS):
@@ -1137,7 +1137,7 @@ async def test_what_was_said_is_found_whatever_its_letters(jsonl: JsonlStore, qu
     ]
     found = await jsonl.sessions(Selection(query=query))
     assert sorted(session.id for session in found) == expected
-    assert len(expected) == (query != "istanbul")  # its dotted capital is two letters without case
+    assert len(expected) == 1
 
 
 async def test_a_search_passes_over_what_it_cannot_read(folder: Path, file: Path) -> None:

@@ -20,6 +20,16 @@ async def names(box: Toolbox) -> list[str]:
     return [tool.name for tool in await box.tools()]
 
 
+class Started:
+    """The children of this process that came since: other tests keep some of their own."""
+
+    def __init__(self) -> None:
+        self._before = {child.pid for child in psutil.Process().children()}
+
+    def now(self) -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if child.pid not in self._before]
+
+
 async def ended(*pids: int) -> bool:
     """Whether the processes end, soon. One that only waits for its parent to notice has ended."""
 

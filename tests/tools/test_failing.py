@@ -3,9 +3,8 @@
 import sys
 
 import anyio
-import psutil
 import pytest
-from tools.processes import ended, names, value
+from tools.processes import Started, ended, names, value
 
 from meerkat_mcp.domain.servers import ToolServer
 from meerkat_mcp.tools.base import ToolServers
@@ -142,17 +141,19 @@ async def test_a_child_that_holds_the_pipe_open_does_not_keep_a_dead_server_aliv
     server = bare()
     shell = ToolServer(command="/bin/sh", args=("-c", 'sleep 600 & exec "$@"', "sh", server.command, *server.args))
     async with running() as servers, servers.open({"s": shell}) as box:
+        started = Started()
         await box.tools()
-        (process,) = psutil.Process().children()
+        (process,) = started.now()
         children = [child.pid for child in process.children()]
         assert "exit code 7" in (await box.call("s__die", {})).content
         assert await ended(*children)
 
 
 async def test_a_server_that_is_still_starting_ends_with_the_rest(running, bare):
+    started = Started()
     async with running() as servers, servers.open({"s": bare("--silent")}) as box, anyio.create_task_group() as turn:
         turn.start_soon(box.tools)
-        while not (started := psutil.Process().children()):
+        while not (there := started.now()):
             await anyio.lowlevel.checkpoint()
         turn.cancel_scope.cancel()
-    assert await ended(*(process.pid for process in started))
+    assert await ended(*(process.pid for process in there))

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
-from tools.processes import ended, names, value
+from tools.processes import Started, ended, names, value
 
 from meerkat_mcp.domain.messages import Image
 from meerkat_mcp.tools.base import Toolbox, ToolServers
@@ -39,12 +39,13 @@ async def test_tools_are_listed_by_server_as_each_lists_them(running, full, bare
 
 
 async def test_a_server_is_started_only_when_tools_are_asked_for(running, bare):
+    started = Started()
     async with running() as servers:
         async with servers.open({"bare": bare()}) as box:
             assert box.problems == {}
-            assert not psutil.Process().children()
+            assert not started.now()
             await box.tools()
-            assert psutil.Process().children()
+            assert started.now()
         async with servers.open({}) as box:
             assert await box.tools() == ()
 
