@@ -13,7 +13,7 @@ from meerkat_mcp.domain.version import VERSION
 if TYPE_CHECKING:
     from meerkat_mcp.realms import Realm, RealmChoice
 
-HAND_OVER_S = 0.5
+HAND_OVER_S = 0.8
 """For turns to come to the end of their step, after the connection has ended."""
 LEAVE_S = 1.4
 """From the connection's end on: turns end, the store closes; whatever hangs then is left to the next process."""
