@@ -96,8 +96,7 @@ class SQLiteStore:
             instances = owned.enter_context(closing(Instances(folder / "instances")))
             writer = await Writer.open(path, use_inotify=use_inotify)
             owned.push_async_callback(writer.close)
-            reader = Thread(lambda: open_reader(path))
-            await reader
+            reader = await Thread(lambda: open_reader(path)).opened()
             owned.push_async_callback(reader.close)
             inline = owned.enter_context(closing(open_reader(path, busy_timeout_s=0)))
             store = cls(path, writer=writer, reader=reader, inline=inline, instances=instances, clock_ms=clock_ms)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import aiosqlite
 
@@ -44,8 +44,26 @@ class Thread(aiosqlite.Connection):
 
     def __init__(self, opened: Callable[[], Connection]) -> None:
         super().__init__(opened, 64)
+        self._ended: asyncio.Future[Any] | None = None
         # A thread that stands in line for a lock that is never given back must not keep the process from ending.
         self._thread.daemon = True
+
+    async def opened(self) -> Self:
+        """Open it. Where that fails the thread has ended when the error comes: aiosqlite only tells it to end, and it
+        would say so to an event loop that may be closed by then.
+        """
+        try:
+            await self
+        except Exception:
+            if (ended := self._ended) is not None:
+                await ended
+            raise
+        return self
+
+    def stop(self) -> "asyncio.Future[Any] | None":
+        """As aiosqlite has it."""
+        self._ended = super().stop()  # pyright: ignore[reportUnknownMemberType]
+        return self._ended
 
     def run(self, function: Callable[[Connection], T]) -> "asyncio.Future[T]":
         """What `function` returns, called with the connection in its thread; what has begun there is not cancelled.

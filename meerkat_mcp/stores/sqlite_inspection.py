@@ -45,9 +45,8 @@ class SQLiteInspection:
             raise StoreUnavailable(
                 f"{FILE_NAME} is not there.", hint="Put a backup in its place; the next server makes an empty one."
             )
-        thread = Thread(lambda: _opened(path))
         try:
-            await thread
+            thread = await Thread(lambda: _opened(path)).opened()
         except LibraryError as error:
             raise translated(error, path) from error
         return cls(folder, thread, clock_ms)

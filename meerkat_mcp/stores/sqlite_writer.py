@@ -127,8 +127,7 @@ class Writer:
                 make_folder(path.parent)
                 lock = owned.enter_context(closing(FileLock(path.with_name("realm.lock"))))
                 bell = owned.enter_context(closing(Doorbell(path.with_name("realm.bell"), use_inotify=use_inotify)))
-                thread = Thread(lambda: open_writer(path, lock))
-                await thread
+                thread = await Thread(lambda: open_writer(path, lock)).opened()
             except OSError as error:
                 raise refused_by_system(error, path.parent) from error
             owned.pop_all()

@@ -580,6 +580,17 @@ async def test_a_damaged_file_is_said(sqlite: SQLiteStore, file: Path, open_sqli
     assert "copy" in refused.value.hint
 
 
+async def test_a_file_that_cannot_be_opened_leaves_no_thread_that_would_still_say_something() -> None:
+    def opened() -> Any:
+        raise OSError("not today")
+
+    thread = sqlite_file.Thread(opened)
+    with pytest.raises(OSError, match="not today"):
+        await thread.opened()
+    assert thread._ended is not None
+    assert thread._ended.done(), "before anybody hears of the error"
+
+
 async def test_a_session_that_contradicts_itself_is_said(sqlite: SQLiteStore, file: Path) -> None:
     await begun(sqlite)
     changed(file, "UPDATE sessions SET body = '{\"id\": 7}'")
