@@ -86,7 +86,7 @@ async def _contents(realm: Realm, session: Session, form: str) -> AsyncGenerator
 
 
 def _tell_unfinished(session: Session) -> None:
-    if session.state not in ("idle", "archived"):
+    if session.open_turn is not None:
         display.note(f"{session.id}  is {session.state}: this is the session up to event {session.seq}.")
 
 

@@ -12,7 +12,7 @@ from meerkat_mcp.cli.showing import TITLE_CHARS, done, tell_messages, tell_sessi
 from meerkat_mcp.cli.views import message_view, reference, session_view, turn_view
 from meerkat_mcp.domain.errors import InvalidRequest, RealmNotFound
 from meerkat_mcp.domain.recorded import Recorded
-from meerkat_mcp.domain.session import Session, State
+from meerkat_mcp.domain.session import LISTED_AS, Session
 from meerkat_mcp.domain.transcript import Placed
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.sessions.excerpts import Excerpt
@@ -23,19 +23,12 @@ PAGE_EVENTS = 1000
 SETTLE_INTERVAL_S = 5.0
 """How often a follower looks whether the process that works is still there."""
 
-_STATES: dict[str | None, tuple[State, ...]] = {
-    None: (),
-    "idle": ("idle",),
-    "running": ("running", "stopping", "suspended"),
-    "waiting": ("waiting",),
-}
-
 
 async def listing(args: Namespace) -> int:
     """Sessions, latest activity first; none where none was ever started."""
     selection = Selection(
         labels=values.pairs(args.label, "--label"),
-        states=_STATES[args.state],
+        states=LISTED_AS[args.state],
         archived=args.archived,
         query=args.query,
     )

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 from meerkat_mcp.cli import display, values
 from meerkat_mcp.domain.plans import SHOWN_MAX, Plan
-from meerkat_mcp.sessions.retention import DAY_MS, Retention
+from meerkat_mcp.sessions.clock import DAY_MS
+from meerkat_mcp.sessions.retention import Retention
 
 
 async def tidy(args: Namespace) -> int:

@@ -26,6 +26,15 @@ from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.domain.turn import Queued, Turn, TurnStatus
 
 State = Literal["new", "idle", "running", "stopping", "waiting", "suspended", "archived"]
+WORKING: tuple[State, ...] = ("running", "stopping")
+"""In these a process works on the session's turn."""
+LISTED_AS: dict[str | None, tuple[State, ...]] = {
+    None: (),
+    "idle": ("idle",),
+    "running": (*WORKING, "suspended"),
+    "waiting": ("waiting",),
+}
+"""The states that a caller who lists sessions means by one word; by none, all."""
 
 OPENING_CHARS = 80
 
@@ -115,7 +124,12 @@ class Session(Value):
     @property
     def active(self) -> bool:
         """Whether a turn is being worked on."""
-        return self.state in ("running", "stopping")
+        return self.state in WORKING
+
+    @property
+    def open_turn(self) -> Turn | None:
+        """The turn that is not over, whether somebody works on it or not."""
+        return self.turn if self.state not in ("new", "idle", "archived") else None
 
     def check(self, event: e.Event) -> None:
         """Refuse an event that cannot come now.
@@ -374,3 +388,5 @@ SHOWN: tuple[type[e.Fact], ...] = (
 )
 """Events that change what a list of sessions shows. A store keeps the session as of the latest of these; the
 few events after it are folded on when the session is loaded."""
+
+SHOWN_TYPES: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in SHOWN)

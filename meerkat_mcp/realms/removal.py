@@ -23,9 +23,7 @@ from meerkat_mcp.realms.manifest import (
     write_manifest,
 )
 from meerkat_mcp.realms.wiring import opened_store
-from meerkat_mcp.sessions.clock import Clock
-
-DAY_MS = 86_400_000
+from meerkat_mcp.sessions.clock import DAY_MS, Clock
 
 _COMMON = {MANIFEST_NAME, FRESH_NAME, LOCK_NAME, "realm.lock", "copy.json", "copy.json.new", "copy.lock"}
 _DOCUMENTS = ("config.json", "streams.json", "index.jsonl", "sealing.key")

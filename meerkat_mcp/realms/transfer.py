@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from meerkat_mcp.domain import events as e
 from meerkat_mcp.domain.errors import Corrupt, RealmConflict, SessionNotFound
 from meerkat_mcp.domain.recorded import Recorded
-from meerkat_mcp.domain.session import SHOWN, Session, advance
+from meerkat_mcp.domain.session import SHOWN_TYPES, Session, advance
 from meerkat_mcp.stores.base import Append, Store
 from meerkat_mcp.stores.inspection import differing
 
 TRIES = 5
 """A source at work takes deltas away while they are compared; each time there are fewer."""
-
-_SHOWN = frozenset(kind.model_fields["type"].default for kind in SHOWN)
 
 
 @dataclass(slots=True)
@@ -94,7 +92,7 @@ async def _write(source: Store, target: Store, there: Session, through: int, mov
         if not events:
             continue
         # A list shows a session as of the last event that it shows, so nothing comes after that one in its append.
-        cut = next((place for place in range(len(events), 0, -1) if events[place - 1].type in _SHOWN), 0)
+        cut = next((place for place in range(len(events), 0, -1) if events[place - 1].type in SHOWN_TYPES), 0)
         for piece, shown in ((events[:cut], True), (events[cut:], False)):
             if piece:
                 before = session.seq

@@ -9,7 +9,7 @@ from mcp.types import ToolAnnotations
 
 from meerkat_mcp.domain.errors import InvalidRequest
 from meerkat_mcp.domain.plans import SHOWN_MAX, Plan
-from meerkat_mcp.domain.session import Session
+from meerkat_mcp.domain.session import LISTED_AS, Session
 from meerkat_mcp.domain.settings import Settings
 from meerkat_mcp.realms import Realm
 from meerkat_mcp.server import inputs as i
@@ -71,10 +71,9 @@ class SessionTools:
 
     async def meerkat_sessions(self, given: i.SessionsInput, context: Context[Any, Any]) -> r.SessionList:
         """List sessions, latest activity first."""
-        states = {"idle": ("idle",), "running": ("running", "stopping", "suspended"), "waiting": ("waiting",), None: ()}
         selection = Selection(
             labels=given.labels or {},
-            states=states[given.state],  # pyright: ignore[reportArgumentType]  (the keys are the input's literals)
+            states=LISTED_AS[given.state],
             archived=bool(given.archived),
             query=given.query,
             principal=caller(context).sees,

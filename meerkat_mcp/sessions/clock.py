@@ -5,6 +5,8 @@ import time
 import uuid
 from typing import Protocol
 
+DAY_MS = 86_400_000
+
 
 class Clock(Protocol):
     """What time it is, and names nobody had before."""

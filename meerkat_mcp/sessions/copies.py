@@ -12,8 +12,8 @@ def closing(
 ) -> Sequence[e.Event]:
     """No open turn, no queue, not archived, its own name; and always something, so that it was active just now."""
     drafts: list[e.Event] = [e.PromptDropped(turn_id=queued.turn_id) for queued in copy.queue]
-    if copy.state not in ("idle", "archived") and copy.turn is not None:
-        drafts.append(e.TurnInterrupted(turn_id=copy.turn.turn_id, reason="abandoned"))
+    if (turn := copy.open_turn) is not None:
+        drafts.append(e.TurnInterrupted(turn_id=turn.turn_id, reason="abandoned"))
     if copy.state == "archived":
         drafts.append(e.SessionRestored())
     change = e.SettingsChanged(

@@ -16,6 +16,7 @@ from meerkat_mcp.domain.config import Config, RetentionConfig
 from meerkat_mcp.domain.errors import MeerkatError, SessionNotFound, Unavailable
 from meerkat_mcp.domain.events import Owner
 from meerkat_mcp.domain.session import Session
+from meerkat_mcp.sessions.clock import DAY_MS
 from meerkat_mcp.sessions.service import Sessions
 from meerkat_mcp.sessions.shelf import Shelf
 from meerkat_mcp.sessions.tidying import Pace, lighten, remove_pieces, weigh
@@ -31,7 +32,6 @@ REST_S = 0.02
 REST_SHARE = 3.0
 STEP_SESSIONS = 20
 REMEMBERED_MAX = 100_000
-DAY_MS = 86_400_000
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Retention:
             return
         try:
             session = await self._store.load(listed.id)
-            if session.state not in ("idle", "archived") or session.queue or round_.is_doomed(session):
+            if session.open_turn is not None or session.queue or round_.is_doomed(session):
                 return
             if round_.dry_run:
                 await self._count_kept(session, round_)

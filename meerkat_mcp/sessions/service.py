@@ -204,7 +204,7 @@ class Sessions:
                 return [e.PromptDropped(turn_id=expected_turn_id)]
             if turn is None or (expected_turn_id or turn.turn_id) != turn.turn_id:
                 return ()
-            if current.state in ("running", "stopping", "waiting", "suspended"):
+            if current.open_turn is not None:
                 found = turn.turn_id
             if current.state in ("waiting", "suspended"):
                 return [e.TurnInterrupted(turn_id=turn.turn_id, reason=reason)]

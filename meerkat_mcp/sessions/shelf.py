@@ -98,8 +98,8 @@ class Shelf:
         origin = await self._sessions.settled(session_id)
         if at_seq is None:
             at_seq = origin.seq
-            if origin.state not in ("idle", "archived") and origin.turn is not None:
-                at_seq = origin.turn.first_seq - 1
+            if (turn := origin.open_turn) is not None:
+                at_seq = turn.first_seq - 1
         if not 1 <= at_seq <= origin.seq:
             raise InvalidRequest(
                 f"There is no event {at_seq} in session {session_id}: it has 1 to {origin.seq}.",

@@ -13,15 +13,13 @@ from meerkat_mcp.domain.config import Config
 from meerkat_mcp.domain.errors import LimitExceeded, MeerkatError, ProviderUnauthenticated
 from meerkat_mcp.domain.session import Session
 from meerkat_mcp.domain.settings import Settings
-from meerkat_mcp.domain.turn import Queued
+from meerkat_mcp.domain.turn import Queued, Turn
 from meerkat_mcp.sessions.journal import Journal
 from meerkat_mcp.sessions.plan import Plan
 from meerkat_mcp.sessions.turns import Place, Turns
 
 OTHERS_MAY_S = 600.0
 """How long a process without the key of a session's provider leaves it to others, before it says what is missing."""
-
-Heir = Callable[[Session], e.Event]
 
 
 class Succession:
@@ -63,7 +61,7 @@ class Succession:
         session = await self._journal.load(session_id)
         if not self._is_for_us(session):
             return place.free()
-        heir = _resumed(self._turns.owner) if session.state == "suspended" else await self._started(session)
+        begun = await self._begun(session)
         config = await self._config()
         planned: Plan | None = None
 
@@ -72,7 +70,6 @@ class Succession:
             planned = None
             if _what_waits(current) != _what_waits(session):
                 return ()
-            begun = heir(current)
             try:
                 planned = self._planned(current.settings, config)
             except MeerkatError as exc:  # the config has changed since, or this process is not the one that was asked
@@ -97,27 +94,20 @@ class Succession:
         ready_ms = session.ready_ms or 0
         return self._journal.clock.now_ms() - ready_ms < OTHERS_MAY_S * 1000
 
-    async def _started(self, session: Session) -> Heir:
+    async def _begun(self, session: Session) -> e.TurnResumed | e.TurnStarted:
+        """What begins when this process takes up what waits in the session."""
+        owner = self._turns.owner
+        if (turn := session.open_turn) is not None:
+            return e.TurnResumed(turn_id=turn.turn_id, owner=owner)
         queued = session.queue[0]
         (recorded,) = await self._journal.store.read(session.id, after=queued.seq - 1, limit=1)
         event = recorded.event
         assert isinstance(event, e.PromptQueued), "the session says where its queued prompt is"
-        started = e.TurnStarted(
-            turn_id=queued.turn_id, prompt=event.prompt, owner=self._turns.owner, principal=event.principal
-        )
-        return lambda _: started
+        return e.TurnStarted(turn_id=queued.turn_id, prompt=event.prompt, owner=owner, principal=event.principal)
 
 
-def _resumed(owner: e.Owner) -> Heir:
-    def resumed(session: Session) -> e.Event:
-        assert session.turn is not None, "a session is suspended within a turn"
-        return e.TurnResumed(turn_id=session.turn.turn_id, owner=owner)
-
-    return resumed
-
-
-def _what_waits(session: Session) -> tuple[str, Queued | str | None]:
+def _what_waits(session: Session) -> tuple[str, Turn | Queued | None]:
     """The suspended turn, or the prompt that is next."""
-    if session.state == "suspended" and session.turn is not None:
-        return "suspended", f"{session.turn.turn_id} {session.turn.last_seq}"
+    if session.state == "suspended":
+        return session.state, session.turn
     return session.state, session.queue[0] if session.queue else None

@@ -225,7 +225,7 @@ class Turns:
                 await self._renew_or_warn()
 
     async def _renew(self) -> None:
-        """Take the lease anew; again, when the store took so long for it that it is half over."""
+        """Take the lease anew; at once again, when the store took as long as the pause between two renewals."""
         clock, owner = self._journal.clock, self.owner
         while True:
             begun_ms = clock.now_ms()

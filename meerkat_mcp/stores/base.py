@@ -35,9 +35,6 @@ LIST_SESSIONS_MAX = 200
 
 SEALING_KEY_BYTES = 32
 
-WORKING: tuple[State, ...] = ("running", "stopping")
-"""The states in which a process works on a turn."""
-
 _COMPLETES = frozenset({"text_complete", "reasoning_complete"})
 
 

@@ -20,11 +20,10 @@ from pydantic_core import from_json
 from meerkat_mcp.domain.events import DELTAS
 from meerkat_mcp.domain.messages import JsonObject
 from meerkat_mcp.domain.recorded import Recorded
-from meerkat_mcp.domain.session import SHOWN, Session, advance
+from meerkat_mcp.domain.session import SHOWN_TYPES, Session, advance
 from meerkat_mcp.stores.base import READ_BYTES_MAX, Append, Claim
 from meerkat_mcp.stores.jsonl_notes import Note, is_note, note
 
-_SHOWN: frozenset[str] = frozenset(kind.model_fields["type"].default for kind in SHOWN)
 _WASTE_MIN_B = 65_536
 _SEQ_END = 1 << 63
 
@@ -264,7 +263,7 @@ class Reader:
         log, note = self.log, self._note or Note(1)
         shown = not len(log.table)
         for number, (line, raw) in enumerate(self._append, self._line - len(self._append) + 1):
-            shown = shown or line.type in _SHOWN
+            shown = shown or line.type in SHOWN_TYPES
             if line.seq > self._known_seq:
                 try:
                     log.session = advance(log.session, line.recorded(raw).event)

@@ -21,7 +21,6 @@ from meerkat_mcp.domain.session import Session
 from meerkat_mcp.stores.base import (
     READ_EVENTS_MAX,
     SEALING_KEY_BYTES,
-    WORKING,
     Append,
     Claim,
     Cursor,
@@ -177,7 +176,7 @@ class MemoryStore:
         return [
             (session.id, session.turn.owner.incarnation)
             for session in self._sessions.values()
-            if session.state in WORKING and session.turn is not None
+            if session.active and session.turn is not None
         ]
 
     # ── keeping house ──

@@ -1,6 +1,6 @@
 """What the store asks of its tables; the first parameter is the realm."""
 
-from meerkat_mcp.stores.base import WORKING
+from meerkat_mcp.domain.session import WORKING
 
 READ = (
     "SELECT seq, type, body FROM events WHERE session = (SELECT number FROM sessions WHERE realm = $1 AND id = $2)"

@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from meerkat_mcp.domain.errors import unknown_session
 from meerkat_mcp.domain.events import DELTAS
 from meerkat_mcp.domain.recorded import Recorded
-from meerkat_mcp.stores.base import SEALING_KEY_BYTES, WORKING, Claim, check_instead
+from meerkat_mcp.domain.session import WORKING
+from meerkat_mcp.stores.base import SEALING_KEY_BYTES, Claim, check_instead
 from meerkat_mcp.stores.sqlite_library import Connection
 
 READY = (

@@ -12,7 +12,8 @@ from meerkat_mcp.realms import open_realm
 from meerkat_mcp.realms.census import census
 from meerkat_mcp.realms.copying import copied
 from meerkat_mcp.realms.manifest import read_manifest, write_manifest
-from meerkat_mcp.realms.removal import DAY_MS, pruning, removed
+from meerkat_mcp.realms.removal import pruning, removed
+from meerkat_mcp.sessions.clock import DAY_MS
 from meerkat_mcp.stores.base import Selection
 
 from .conftest import BACKENDS, CLOCK, MakeChoice, everything, fill, kept, known, looked_at
